@@ -1,0 +1,68 @@
+"""What the benchmarks share: who takes part, a turn in a process of its own, and how a table is printed."""
+
+import functools
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+# Module name: the name people use. The order is that of the columns.
+PEERS = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "TensorFlow", "autograd": "autograd"}
+
+
+@functools.cache
+def peers() -> list[str]:
+    """The peers that this environment has, by module name."""
+    return [name for name in PEERS if importlib.util.find_spec(name)]
+
+
+def turn(command: Sequence[str], limit: float = 120.0) -> dict[str, Any]:
+    """The JSON object that a fresh Python running `command` prints last, or {"error": why there is none}."""
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else each import would compile what pip did not
+    try:
+        done = subprocess.run(
+            [sys.executable, *command], capture_output=True, text=True, timeout=limit, env=environment
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"no answer in {limit:.0f} s"}
+    lines = (done.stderr if done.returncode else done.stdout).strip().splitlines()
+    if done.returncode or not lines:
+        return {"error": lines[-1] if lines else f"ended with {done.returncode}"}
+    answer: dict[str, Any] = json.loads(lines[-1])
+    return answer
+
+
+def machine() -> str:
+    """One line on what the figures were measured on, and how busy it was."""
+    import numpy as np
+
+    return (
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
+        f"Python {platform.python_version()}, NumPy {np.__version__}"
+    )
+
+
+def yes_no(holds: bool) -> str:
+    """A verdict, for people."""
+    return "yes" if holds else "NO"
+
+
+def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a table, the first column to the left and the others to the right."""
+    lines = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    print(f"\n{title}\n")
+    for i, line in enumerate(lines):
+        cells = [
+            cell.ljust(width) if j == 0 else cell.rjust(width)
+            for j, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+        if i == 0:
+            print("  ".join("-" * width for width in widths))
+    sys.stdout.flush()

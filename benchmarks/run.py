@@ -1,0 +1,18 @@
+"""All tables: `make bench`, or `python benchmarks/run.py`. README.md tells how to read them."""
+
+import imports
+import memory
+import speed
+from common import machine
+
+
+def main() -> None:
+    """Measures and prints imports, memory and speed."""
+    print(machine())
+    imports.show(imports.measured(rounds=10))
+    memory.show(memory.measured())
+    speed.show(speed.measured(list(speed.WORKLOADS), rounds=3, seconds=0.5))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What can go wrong, as types: each message names the op, what came, what was wanted and the remedy."""
+
+__all__ = [
+    "AxisError",
+    "DTypeError",
+    "InPlaceError",
+    "LeavesTapeError",
+    "LinearAlgebraError",
+    "NoGradientError",
+    "NotATensorError",
+    "OutOfRangeError",
+    "ShapeError",
+    "TapeStateError",
+    "TapeUsedError",
+    "UnsupportedFunctionError",
+]
+
+
+class ShapeError(ValueError):
+    """Shapes that do not fit each other, or do not fit the op."""
+
+
+class AxisError(ValueError, IndexError):
+    """An axis that the array has not."""
+
+
+class OutOfRangeError(IndexError):
+    """An index outside the axis it reads."""
+
+
+class LinearAlgebraError(ValueError):
+    """A matrix that the decomposition cannot take: singular, or not positive definite."""
+
+
+class DTypeError(TypeError):
+    """A dtype that is unknown, or that the op cannot work on."""
+
+
+class NotATensorError(TypeError, ValueError):
+    """Something that is neither a tensor nor a variable where one is needed."""
+
+
+class UnsupportedFunctionError(TypeError):
+    """A NumPy function, or an option of one, that has no op here."""
+
+
+class LeavesTapeError(TypeError, ValueError):
+    """A value that a tape follows was about to be stored where no tape can follow it."""
+
+
+class InPlaceError(RuntimeError, TypeError):
+    """A change in place that is not to be had: of a tensor that a tape watches, or of a variable."""
+
+
+class NoGradientError(LookupError):
+    """An op without a derivative lies on the path from a source to the target."""
+
+
+class TapeUsedError(RuntimeError):
+    """A tape that is not persistent was asked for a second set of gradients."""
+
+
+class TapeStateError(ValueError):
+    """A tape was entered, stopped or reset while in a state that does not allow it."""

@@ -1,0 +1,24 @@
+"""TensorFlow's `tf.linalg`: the ops of linear algebra, by name."""
+
+from gradtape.ops.contraction import einsum, matmul, matvec, tensordot
+from gradtape.ops.linalg import cholesky, det, diag, diag_part, inv, matrix_transpose, slogdet, solve, trace
+from gradtape.ops.making import eye
+from gradtape.ops.reduction import norm
+
+__all__ = [
+    "cholesky",
+    "det",
+    "diag",
+    "diag_part",
+    "einsum",
+    "eye",
+    "inv",
+    "matmul",
+    "matrix_transpose",
+    "matvec",
+    "norm",
+    "slogdet",
+    "solve",
+    "tensordot",
+    "trace",
+]

@@ -1,0 +1,222 @@
+"""NumPy's protocols: what `np.sin(t)`, `np.sum(t, axis=0)` or `array + t` do when `t` is a tensor or a
+variable.
+
+`__array_ufunc__` and `__array_function__` look NumPy's own functions up in two tables, whose entries take
+NumPy's arguments. What is not in the tables raises UnsupportedFunctionError, never silently leaves the tape.
+"""
+
+import difflib
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+import gradtape.numpy as gnp
+from gradtape.errors import UnsupportedFunctionError
+from gradtape.numpy import functions
+from gradtape.ops import arithmetic, contraction, making, reduction, shaping
+from gradtape.ops import linalg as matrices
+from gradtape.tensor import Tensor, TensorLike, Value
+
+__all__ = ["FUNCTIONS", "UFUNCS"]
+
+
+# -- NumPy's functions where their arguments differ from the array API standard's ----------------------------
+
+
+def _cumulative(along: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def cumulative(a: TensorLike, axis: int | None = None) -> Tensor:
+        return along(shaping.reshape(a, (-1,)), 0) if axis is None else along(a, axis)
+
+    return cumulative
+
+
+def _split(ary: TensorLike, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
+    if isinstance(indices_or_sections, (int, np.integer)):
+        return list(shaping.split(ary, int(indices_or_sections), axis))
+    edges = [0, *(int(i) for i in indices_or_sections), making.convert_to_tensor(ary).shape[axis]]
+    return list(shaping.split(ary, [b - a for a, b in itertools.pairwise(edges)], axis))
+
+
+def _concatenate(arrays: Sequence[TensorLike], axis: int | None = 0) -> Tensor:
+    return functions.concat(arrays, axis)
+
+
+def _pad(
+    array: TensorLike, pad_width: Any, mode: str = "constant", constant_values: TensorLike = 0
+) -> Tensor:
+    ndim = making.convert_to_tensor(array).ndim
+    widths = np.broadcast_to(np.asarray(pad_width), (ndim, 2)).tolist()
+    return shaping.pad(array, widths, mode.upper(), constant_values)
+
+
+def _dot(a: TensorLike, b: TensorLike) -> Tensor:
+    left, right = making.convert_to_tensor(a), making.convert_to_tensor(b)
+    if not left.ndim or not right.ndim:
+        return left * right
+    return contraction.tensordot(left, right, [[left.ndim - 1], [max(right.ndim - 2, 0)]])
+
+
+def _outer(a: TensorLike, b: TensorLike) -> Tensor:
+    return shaping.reshape(a, (-1, 1)) * shaping.reshape(b, (1, -1))
+
+
+def _ravel(a: TensorLike) -> Tensor:
+    return shaping.reshape(a, (-1,))
+
+
+def _diag(v: TensorLike, k: int = 0) -> Tensor:
+    v = making.convert_to_tensor(v)
+    return matrices.diag(v, k) if v.ndim == 1 else matrices.diag_part(v, k)
+
+
+def _variance(of: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def variance(a: TensorLike, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+        return of(a, axis, ddof, keepdims)
+
+    return variance
+
+
+def _norm(x: TensorLike, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
+    x = making.convert_to_tensor(x)
+    if ord is not None and axis is None and x.ndim == 2:
+        axis = (-2, -1)
+    return reduction.norm(x, "euclidean" if ord is None else ord, axis, keepdims)
+
+
+def _sort(find: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def ordered(a: TensorLike, axis: int | None = -1, stable: bool = True) -> Tensor:
+        return find(shaping.reshape(a, (-1,))) if axis is None else find(a, axis)
+
+    return ordered
+
+
+def _like(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda a, *args, **keywords: make(a, *args, **keywords)
+
+
+def _on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function whose result no derivative flows through, on the bare arrays."""
+
+    def call(*args: Any, **keywords: Any) -> Any:
+        return function(*(x.numpy() if isinstance(x, Value) else x for x in args), **keywords)
+
+    return call
+
+
+# -- the tables ----------------------------------------------------------------------------------------------
+
+UFUNCS: dict[Any, Callable[..., Any]] = {
+    **{f: getattr(gnp, name) for name in gnp.__all__ if isinstance(f := getattr(np, name, None), np.ufunc)},
+    np.conjugate: gnp.conj,
+    np.power: gnp.pow,
+    np.float_power: gnp.pow,
+    np.true_divide: gnp.divide,
+    np.absolute: gnp.abs,
+    np.fabs: gnp.abs,
+    np.positive: making.identity,
+    np.arcsin: gnp.asin,
+    np.arccos: gnp.acos,
+    np.arctan: gnp.atan,
+    np.arctan2: gnp.atan2,
+    np.arcsinh: gnp.asinh,
+    np.arccosh: gnp.acosh,
+    np.arctanh: gnp.atanh,
+    np.rint: gnp.round,
+    np.matmul: gnp.matmul,
+}
+
+# The functions whose arguments are the array API standard's already.
+_SAME = """
+    all any argmax argmin astype broadcast_to clip einsum expand_dims flip full_like imag matrix_transpose max
+    mean min moveaxis ones_like prod real repeat reshape roll round squeeze stack sum swapaxes take tensordot
+    tile unstack where zeros_like
+""".split()  # noqa: SIM905
+
+FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    **{getattr(np, name): getattr(gnp, name) for name in _SAME if hasattr(np, name) and hasattr(gnp, name)},
+    **{
+        getattr(np.linalg, name): getattr(gnp.linalg, name)
+        for name in gnp.linalg.__all__
+        if hasattr(np.linalg, name)
+    },
+    np.amax: gnp.max,
+    np.amin: gnp.min,
+    np.angle: arithmetic.angle,
+    np.around: gnp.round,
+    np.argsort: _sort(gnp.argsort),
+    np.sort: _sort(gnp.sort),
+    np.concatenate: _concatenate,
+    np.cumsum: _cumulative(reduction.cumsum),
+    np.cumprod: _cumulative(reduction.cumprod),
+    np.diag: _diag,
+    np.diagonal: matrices.diag_part,
+    np.dot: _dot,
+    np.linalg.norm: _norm,
+    np.outer: _outer,
+    np.pad: _pad,
+    np.ravel: _ravel,
+    np.split: _split,
+    np.std: _variance(gnp.std),
+    np.var: _variance(gnp.var),
+    np.trace: matrices.trace,
+    np.transpose: gnp.permute_dims,
+    **{
+        f: _on_arrays(f)
+        for f in (
+            np.allclose,
+            np.array_equal,
+            np.isclose,
+            np.ndim,
+            np.shape,
+            np.size,
+            np.iscomplexobj,
+            np.isrealobj,
+            np.result_type,
+            np.can_cast,
+            np.array2string,
+            np.array_repr,
+            np.array_str,
+        )
+    },
+}
+
+
+def _unsupported(f: Any, table: dict[Any, Any], why: str = "has no op here") -> UnsupportedFunctionError:
+    known = sorted({g.__name__ for g in table})
+    close = difflib.get_close_matches(f.__name__, known, n=1, cutoff=0.0)
+    return UnsupportedFunctionError(
+        f"numpy.{f.__name__} {why}; the nearest that has one is numpy.{close[0]}, and "
+        f"numpy.{f.__name__}(np.asarray(t)) works on the bare array, off the tape"
+    )
+
+
+def _call(f: Any, table: dict[Any, Any], args: Sequence[Any], keywords: dict[str, Any]) -> Any:
+    if f not in table:
+        raise _unsupported(f, table)
+    keywords = {name: value for name, value in keywords.items() if not (name == "out" and value is None)}
+    for name in ("out", "where", "casting", "order", "subok", "initial"):
+        if name in keywords:
+            remedy = "write a = a + t, not a += t" if name == "out" else "leave it out"
+            raise UnsupportedFunctionError(f"numpy.{f.__name__}: a tensor takes no {name}=; {remedy}")
+    try:
+        return table[f](*args, **keywords)
+    except TypeError as problem:
+        if type(problem) is TypeError:
+            raise UnsupportedFunctionError(f"numpy.{f.__name__} with a tensor: {problem}") from None
+        raise
+
+
+def _array_ufunc(self: Value, ufunc: np.ufunc, method: str, *inputs: Any, **keywords: Any) -> Any:
+    if method != "__call__":
+        raise _unsupported(ufunc, UFUNCS, f"has no op here for its method {method}")
+    return _call(ufunc, UFUNCS, inputs, keywords)
+
+
+def _array_function(self: Value, function: Any, _: Any, args: Sequence[Any], keywords: dict[str, Any]) -> Any:
+    return _call(function, FUNCTIONS, args, keywords)
+
+
+Value.__array_ufunc__ = _array_ufunc  # type: ignore[attr-defined]
+Value.__array_function__ = _array_function  # type: ignore[attr-defined]

@@ -1,0 +1,1 @@
+"""The ops, a file per family; `op.py` says what an op is."""

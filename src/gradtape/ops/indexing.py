@@ -1,0 +1,369 @@
+"""What `t[...]` and `t[...] = v` mean; and by name, every op that reads or writes parts of arrays.
+
+Each reader and the writer that is its adjoint are one another's rules, so that every order follows.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from gradtape.errors import AxisError, DTypeError, OutOfRangeError, ShapeError
+from gradtape.ops.gathering import gather, gather_nd, take
+from gradtape.ops.op import REGISTRY, Namespace, Sample, composite, op, raw
+from gradtape.ops.scatter import (
+    add_blocks,
+    cast_to,
+    is_last,
+    scatter_nd,
+    segment_sum,
+    tensor_scatter_nd_add,
+    tensor_scatter_nd_update,
+    unsorted_segment_sum,
+)
+from gradtape.ops.sorting import TopKV2, argsort, sort, top_k
+from gradtape.recorders import local
+from gradtape.tensor import Array, Tensor, TensorLike, Value
+
+__all__ = [
+    "TopKV2",
+    "argsort",
+    "boolean_mask",
+    "gather",
+    "gather_nd",
+    "getitem",
+    "scatter_nd",
+    "segment_sum",
+    "setitem",
+    "sort",
+    "take",
+    "tensor_scatter_nd_add",
+    "tensor_scatter_nd_update",
+    "top_k",
+    "unsorted_segment_sum",
+]
+
+# Ints, slices of ints, None, Ellipsis, bools, and private arrays of intp or bool with at least one axis.
+Index: TypeAlias = tuple[Any, ...]
+
+_PLAIN = frozenset({int, type(None), type(Ellipsis), bool})
+_BOUNDS = frozenset({int, type(None)})
+
+
+# -- what an index is ----------------------------------------------------------------------------------------
+
+
+def _index(name: str, index: Any) -> Index:
+    """What NumPy takes between brackets, made a tuple that nobody else can change."""
+    kind = type(index)
+    if kind is int:
+        return (index,)
+    if kind is not tuple:
+        return (_index_part(name, index),)
+    return tuple([i if type(i) in _PLAIN else _index_part(name, i) for i in index])
+
+
+def _index_part(name: str, part: Any) -> Any:
+    kind = type(part)
+    if kind in _PLAIN:
+        return part
+    if kind is slice:
+        return _slice(name, part)
+    try:
+        array = np.asarray(part._value) if isinstance(part, Value) else np.array(part)
+    except ValueError:
+        raise ShapeError(f"{name}: an index that is a nested list must have rows of equal length") from None
+    if not array.size and kind in (list, tuple):
+        return np.zeros(array.shape, np.intp)
+    if array.dtype.kind == "b":
+        return array if array.ndim else bool(array)
+    if array.dtype.kind in "iu":
+        return array.astype(np.intp, copy=False) if array.ndim else int(array)
+    raise DTypeError(
+        f"{name}: an index of dtype {array.dtype} (type {kind.__name__}); "
+        "wanted integers, booleans, slices, None or ..., so cast it"
+    )
+
+
+def _slice(name: str, part: slice) -> slice:
+    """The slice, with bounds that are tensors or NumPy scalars read as ints."""
+    start, stop, step = part.start, part.stop, part.step
+    if type(start) in _BOUNDS and type(stop) in _BOUNDS and type(step) in _BOUNDS:
+        return part
+    try:
+        return slice(*(None if bound is None else operator.index(bound) for bound in (start, stop, step)))
+    except TypeError as problem:
+        raise DTypeError(f"{name}: the bounds of a slice must be integers or None: {problem}") from None
+
+
+def _repeats(index: Index) -> bool:
+    """Whether the index may name an element twice: only integer arrays can."""
+    return any(type(i) is np.ndarray and i.dtype.kind == "i" for i in index)
+
+
+def _blocks(index: Index, shape: tuple[int, ...]) -> tuple[Array, int, tuple[int, ...]]:
+    """The index in numbers: an array is a row of `count` blocks, and the index picks those at `positions`.
+
+    Returns positions, count, and the shape of a block: the trailing axes that the index takes whole.
+    """
+    axes = 0
+    for i in index:
+        if i is Ellipsis:
+            axes = len(shape)
+            break
+        axes += (
+            i.ndim if type(i) is np.ndarray and i.dtype.kind == "b" else i is not None and type(i) is not bool
+        )
+    count = prod(shape[:axes])
+    return np.arange(count).reshape(shape[:axes])[index], count, shape[axes:]
+
+
+def _beyond(name: str, problem: IndexError, x: Array) -> OutOfRangeError:
+    return OutOfRangeError(
+        f"{name}: {problem} (got an array of shape {x.shape}); "
+        "indices run from -n to n - 1 along an axis of length n, and masks have the shape of what they read"
+    )
+
+
+# -- t[...] --------------------------------------------------------------------------------------------------
+
+_INDICES: list[Any] = [
+    (1,),
+    (slice(1, None),),
+    (slice(None, None, -2), -1),
+    (..., None, 0),
+    (np.array([[True, False, True], [False, True, True], [True, True, False]]),),
+    (np.array([0, 2, 0, -1]),),
+    (np.array([0, 2]), slice(1), np.array([[0], [-1]])),
+    (slice(None), np.array([0, 1, 1]), 2),
+    (np.array([True, False, True]), np.array([1, 1])),
+    (True, 0),
+]
+_READS = [Sample((3, 3, 4), index=index) for index in _INDICES]
+_READS += [Sample((), index=()), Sample((), index=(None, ...)), Sample((0, 2), index=(slice(None), 1))]
+
+
+@op(
+    vjp=lambda xp, g, index, x_shape: xp.scatter_at(g, index, x_shape),
+    samples=_READS,
+    dtypes="efdFD",
+)
+def read_at(x: TensorLike, index: Any) -> Array:
+    """`x[index]`, for an index that `getitem` has made plain; a view where NumPy gives one.
+
+    >>> read_at(gt.constant([1, 2, 3]), (0,)).numpy()
+    np.int32(1)
+    """
+    try:
+        return x[index]
+    except IndexError as problem:
+        raise _beyond("getitem", problem, x) from None
+
+
+@op(
+    vjp=lambda xp, g, index: xp.read_at(g, index),
+    samples=[
+        Sample(
+            np.zeros(s.operands[0].shape)[s.attributes["index"]].shape,
+            **s.attributes,
+            shape=s.operands[0].shape,
+        )
+        for s in _READS
+    ],
+    dtypes="efdFD",
+)
+def scatter_at(updates: TensorLike, index: Any, shape: Sequence[int]) -> Array:
+    """Zeros of `shape` with the updates added at `index`; the adjoint of `x[index]`, and shaped like it.
+
+    >>> scatter_at([1.0, 2.0, 3.0], (np.array([0, 2, 0]),), (3,)).numpy()
+    array([4., 0., 2.], dtype=float32)
+    """
+    if not _repeats(index):
+        total = np.zeros(shape, updates.dtype)
+        total[index] = updates
+        return total
+    positions, count, block = _blocks(index, tuple(shape))
+    blocks = updates.reshape(positions.size, *block)
+    return add_blocks(count, positions.ravel(), blocks).reshape(shape)
+
+
+_READ = REGISTRY["read_at"]
+
+
+@composite(
+    samples=[
+        Sample((3, 4), index=1),
+        Sample((3, 4), index=(..., slice(None, None, 2))),
+        Sample((3, 4), index=[0, 2, 0]),
+        Sample((2, 3), index=np.array([[True, False, True], [False, True, False]])),
+    ],
+    dtypes="efdFD",
+)
+def getitem(xp: Namespace, x: TensorLike, index: Any) -> Tensor:
+    """The part of `x` at `index`, which is what `x[index]` calls: all that NumPy takes, and tensors of it.
+
+    index: ints, slices, None, `...`, integer arrays, boolean masks, or a tuple of these. The cotangent of the
+    part goes back to where it was read; what was read twice gets the sum.
+
+    Raises OutOfRangeError for an index beyond its axis, and DTypeError for one that is no integer or boolean.
+
+    >>> x = gt.constant([[1.0, 2.0], [3.0, 4.0]])
+    >>> x[:, 1].numpy(), x[x > 2.5].numpy(), x[[1, 1], 0].numpy()
+    (array([2., 4.], dtype=float32), array([3., 4.], dtype=float32), array([3., 3.], dtype=float32))
+    """
+    plain = _index("getitem", index)
+    if type(x) is not Tensor:
+        return xp.read_at(x, plain)  # type: ignore[no-any-return]
+    part = raw.read_at(x._value, plain)
+    tensor = Tensor(part)
+    for recorder in local.recorders:  # what calling read_at would record, at a third of its cost
+        recorder.record(_READ, (x._key, 0, 0, tensor._key), (x._value, plain, x._value.shape, part), False)
+    return tensor
+
+
+# -- t[...] = v ----------------------------------------------------------------------------------------------
+
+
+def _last_at(index: Index, shape: tuple[int, ...]) -> Array | None:
+    """For each block that `index` writes, whether no later one overwrites it; None if that is so for all."""
+    if not _repeats(index):
+        return None
+    positions, count, block = _blocks(index, shape)
+    last = is_last(positions.ravel(), count)
+    return None if last.all() else last.reshape(positions.shape + (1,) * len(block))
+
+
+def _written(xp: Namespace, g: Any, index: Index, v_shape: tuple[int, ...]) -> Any:
+    """The cotangent of what was written: the part's, but 0 where overwritten, summed to `v_shape`."""
+    part = xp.read_at(g, index)
+    last = _last_at(index, g.shape)
+    if last is not None:
+        part = xp.where(last, part, 0.0)
+    return _summed(xp, part, v_shape)
+
+
+def _summed(xp: Namespace, g: Any, shape: tuple[int, ...]) -> Any:
+    """g summed over what broadcasting `shape` to its own has added or stretched; ones may lead `shape`."""
+    core = shape[max(0, len(shape) - g.ndim) :]
+    added = g.ndim - len(core)
+    stretched = [i + added for i, n in enumerate(core) if n == 1 and g.shape[i + added] != 1]
+    if added or stretched:
+        g = xp.reduce_sum(g, (*range(added), *stretched))
+    return g if g.shape == shape else xp.reshape(g, shape)
+
+
+@op(
+    vjp=(
+        lambda xp, g, index: xp.write_at(g, 0.0, index),
+        lambda xp, g, index, v_shape: _written(xp, g, index, v_shape),
+    ),
+    samples=[
+        *(Sample(s.operands[0].shape, (), **s.attributes) for s in _READS),
+        Sample((3, 4), (4,), index=(slice(1, None),)),
+        Sample((3, 4), (1, 1, 4), index=(0,)),
+        Sample((3, 4), (3, 1), index=(np.array([0, 2, 0]),)),
+        Sample((3, 4), (2, 3), index=(np.array([[0], [0]]), np.array([1, 1, 3]))),
+        Sample((3, 2, 4), (3, 1), index=(0, slice(None), np.array([3, 0, 3]))),
+        Sample((3, 2, 4), (3, 2), index=(np.array([1, 0, 1]), slice(None), 2)),
+    ],
+    dtypes="efdFD",
+)
+def write_at(x: TensorLike, v: TensorLike, index: Any) -> Array:
+    """A copy of `x` with `v` at `index`, for an index that `setitem` has made plain.
+
+    >>> write_at(gt.constant([1, 2, 3]), 5, (0,)).numpy()
+    array([5, 2, 3], dtype=int32)
+    """
+    out = np.array(x, order="C")
+    new = cast_to("setitem", v, out.dtype)
+    try:
+        last = _last_at(index, out.shape)
+        if last is None:
+            out[index] = new
+        else:
+            positions, count, block = _blocks(index, out.shape)
+            whole = np.empty(positions.shape + block, out.dtype)
+            whole[...] = new
+            kept = last.ravel()
+            out.reshape(count, *block)[positions.ravel()[kept]] = whole.reshape(positions.size, *block)[kept]
+    except IndexError as problem:
+        raise _beyond("setitem", problem, out) from None
+    except ValueError as problem:
+        raise ShapeError(
+            f"setitem: {problem} (got a value of shape {new.shape} for a part of an array of shape "
+            f"{out.shape}); the value must broadcast to the part"
+        ) from None
+    return out if out.ndim else out[()]
+
+
+@composite(
+    samples=[
+        Sample((3, 4), (4,), index=1),
+        Sample((3, 4), (), index=[0, 2, 0]),
+        Sample((4,), (2,), index=slice(1, 3)),
+    ],
+    dtypes="efdFD",
+)
+def setitem(xp: Namespace, x: TensorLike, v: TensorLike, index: Any) -> Tensor:
+    """A copy of `x` in which the part at `index` is `v`, broadcast and cast to the dtype of `x`.
+
+    This is what `x[index] = v` rebinds a tensor to. index: as in `getitem`; where integer arrays name an
+    element twice, the last value stays. The cotangent of the part goes to `v`, that of the rest to `x`.
+
+    Raises ShapeError if `v` does not broadcast to the part, DTypeError if the dtype of `x` cannot hold it
+    (reals in integers, complex values in reals, an integer too large), OutOfRangeError for an index beyond
+    its axis.
+
+    >>> t = gt.zeros((3,))
+    >>> t[1:] = [1.0, 2.0]
+    >>> t
+    <tf.Tensor: shape=(3,), dtype=float32, numpy=array([0., 1., 2.], dtype=float32)>
+    """
+    updated: Tensor = xp.write_at(x, v, _index("setitem", index))
+    return updated
+
+
+# -- masks ---------------------------------------------------------------------------------------------------
+
+
+@composite(
+    samples=[
+        Sample((4,), [True, False, True, True]),
+        Sample((2, 3), [[True, False, True], [False, True, False]]),
+        Sample((2, 3, 2), [True, False, True], axis=1),
+        Sample((2, 3), [False, True, True], axis=-1),
+    ],
+    dtypes="efdFD",
+)
+def boolean_mask(xp: Namespace, tensor: TensorLike, mask: TensorLike, axis: int | None = None) -> Tensor:
+    """The slices of `tensor` where `mask` is true, in one axis in place of those that the mask spans.
+
+    mask: booleans of shape tensor.shape[axis : axis + mask.ndim], with one axis at least; axis: 0 by default.
+    Raises ShapeError if the shapes do not fit, AxisError, or DTypeError if the mask is not boolean.
+
+    >>> gt.boolean_mask([[1, 2], [3, 4], [5, 6]], [True, False, True]).numpy()
+    array([[1, 2],
+           [5, 6]], dtype=int32)
+    """
+    chosen = np.asarray(_index_part("boolean_mask", mask))
+    if not chosen.size and isinstance(mask, (list, tuple)):
+        chosen = chosen.astype(bool)
+    if chosen.dtype.kind != "b":
+        raise DTypeError(f"boolean_mask: the mask has dtype {chosen.dtype}, wanted bool; compare or cast it")
+    x = xp.convert_to_tensor(tensor)
+    if not -x.ndim <= (axis or 0) < max(x.ndim, 1):
+        raise AxisError(
+            f"boolean_mask: axis={axis} of a tensor of shape {x.shape}; axes run from -ndim to ndim - 1"
+        )
+    start = (axis or 0) % max(x.ndim, 1)
+    if not chosen.ndim or x.shape[start : start + chosen.ndim] != chosen.shape:
+        raise ShapeError(
+            f"boolean_mask: a mask of shape {chosen.shape} does not fit axes {start} and on of a tensor "
+            f"of shape {x.shape}; it must have their lengths, and one axis at least"
+        )
+    found: Tensor = xp.read_at(x, (slice(None),) * start + (chosen,))
+    return found

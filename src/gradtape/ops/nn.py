@@ -1,0 +1,521 @@
+"""What neural networks are made of: activations, their cross-entropies, dropout, biases, embeddings."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+
+import numpy as np
+
+from gradtape.errors import AxisError, DTypeError, OutOfRangeError, ShapeError
+from gradtape.ops.op import Namespace, Sample, Uniform, composite, elementwise, op, raw
+from gradtape.ops.random import uniform
+from gradtape.tensor import Array, Tensor, TensorLike, Value
+
+__all__ = [
+    "bias_add",
+    "dropout",
+    "elu",
+    "embedding_lookup",
+    "gelu",
+    "l2_loss",
+    "leaky_relu",
+    "log_softmax",
+    "moments",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid_cross_entropy_with_logits",
+    "silu",
+    "softmax",
+    "softmax_cross_entropy_with_logits",
+    "sparse_softmax_cross_entropy_with_logits",
+]
+
+
+def _shape(x: TensorLike) -> tuple[int, ...]:
+    """The shape of anything that an op takes."""
+    return x.shape if isinstance(x, (Value, np.ndarray)) else np.shape(x)
+
+
+# -- activations ---------------------------------------------------------------------------------------------
+
+_EACH_SIDE = [Sample((3, 4)), Sample(()), Sample((0, 2)), Sample(Uniform((2, 3), 6.5, 8.0))]
+
+
+def _real(name: str, x: Array) -> Array:
+    """x, if it is not complex: the op asks which side of 0 a number lies on."""
+    if x.dtype.kind == "c":
+        raise DTypeError(f"{name}: wanted real numbers, got {x.dtype}; take their real part, or abs")
+    return x
+
+
+def _relu(x: Array) -> Array:
+    if not x.ndim or x.dtype.kind == "c":
+        return np.maximum(_real("relu", x), 0)
+    out = np.empty_like(
+        x
+    )  # against an array of zeros NumPy's maximum runs three times as fast as against one zero
+    out.fill(0)
+    return np.maximum(x, out, out=out)
+
+
+@elementwise(_relu, lambda xp, out: out > 0, samples=_EACH_SIDE)
+def relu(features: TensorLike) -> Tensor:
+    """max(x, 0), elementwise; its derivative is 1 where x > 0, and 0 elsewhere, at 0 too.
+
+    >>> gt.nn.relu([-1.0, 0.0, 2.0]).numpy()
+    array([0., 0., 2.], dtype=float32)
+    """
+
+
+@elementwise(
+    lambda x: np.minimum(np.maximum(_real("relu6", x), 0), 6),
+    lambda xp, out: xp.logical_and(out > 0, out < 6),
+    samples=_EACH_SIDE,
+)
+def relu6(features: TensorLike) -> Tensor:
+    """min(max(x, 0), 6), elementwise; its derivative is 1 where 0 < x < 6, and 0 elsewhere, at both ends too.
+
+    >>> gt.nn.relu6([-1.0, 3.0, 8.0]).numpy()
+    array([0., 3., 6.], dtype=float32)
+    """
+
+
+@op(
+    vjp=lambda xp, g, features, alpha: xp.where(features > 0, g, g * alpha),
+    samples=[
+        Sample((3, 4)),
+        Sample((), alpha=0.1),
+        Sample((0, 2)),
+        Sample((5,), alpha=3.0),
+        Sample((5,), alpha=-0.5),
+    ],
+    dtypes="efd",
+)
+def leaky_relu(features: TensorLike, alpha: float = 0.2) -> Array:
+    """x where x > 0, else alpha x; its derivative at 0 is alpha.
+
+    >>> gt.nn.leaky_relu([-1.0, 2.0]).numpy()
+    array([-0.2,  2. ], dtype=float32)
+    """
+    out = np.where(_real("leaky_relu", features) > 0, features, features * alpha)
+    return out if out.ndim else out[()]
+
+
+@elementwise(
+    lambda x: np.maximum(_real("elu", x), 0) + np.expm1(np.minimum(x, 0)),
+    lambda xp, out: xp.minimum(out, 0.0) + 1.0,
+    samples=_EACH_SIDE,
+)
+def elu(features: TensorLike) -> Tensor:
+    """x where x > 0, else exp(x) - 1; its derivative is min(elu(x), 0) + 1. Clevert et al., 2016.
+
+    >>> gt.nn.elu([-1.0, 2.0]).numpy()
+    array([-0.6321...,  2.        ], dtype=float32)
+    """
+
+
+# The fixed point of mean 0 and variance 1, from equation 14 of Klambauer et al., 2017.
+_SELU_SCALE = 1.0507009873554805
+_SELU_ALPHA = 1.6732632423543772
+
+
+@elementwise(
+    lambda x: (np.maximum(_real("selu", x), 0) + np.expm1(np.minimum(x, 0)) * _SELU_ALPHA) * _SELU_SCALE,
+    lambda xp, out: xp.where(out < 0, out + _SELU_SCALE * _SELU_ALPHA, _SELU_SCALE),
+    samples=_EACH_SIDE,
+)
+def selu(features: TensorLike) -> Tensor:
+    """s x where x > 0, else s a (exp(x) - 1), with s = 1.0507 and a = 1.6733.
+
+    It keeps mean 0 and variance 1. Klambauer et al., Self-Normalizing Neural Networks, 2017.
+
+    >>> gt.nn.selu([-1.0, 2.0]).numpy()
+    array([-1.1113...,  2.1014...], dtype=float32)
+    """
+
+
+_ROOT_2 = math.sqrt(2)
+_TANH_SLOPE = math.sqrt(2 / math.pi)
+
+
+def _gelu_vjp(xp: Namespace, g: Array, features: Array, approximate: bool) -> Array:
+    x = features
+    square = x * x
+    if approximate:
+        t = xp.tanh(x * (square * 0.044715 + 1.0) * _TANH_SLOPE)
+        slope = (square * (3 * 0.044715) + 1.0) * _TANH_SLOPE
+        return g * ((t + 1.0 + (1.0 - t * t) * x * slope) * 0.5)
+    density = xp.exp(square * -0.5) / math.sqrt(2 * math.pi)
+    return g * (xp.erfc(x / -_ROOT_2) * 0.5 + x * density)
+
+
+@op(
+    vjp=_gelu_vjp,
+    samples=[Sample(shape, approximate=a) for shape in ((3, 4), (), (0, 2)) for a in (False, True)],
+    dtypes="efd",
+)
+def gelu(features: TensorLike, approximate: bool = False) -> Array:
+    """x P(Z <= x) for a standard normal Z; approximate: x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
+
+    Hendrycks and Gimpel, Gaussian Error Linear Units, 2016.
+
+    >>> gt.nn.gelu([-1.0, 2.0]).numpy()
+    array([-0.1586...,  1.9544...], dtype=float32)
+    """
+    x = _real("gelu", features)
+    if approximate:
+        return x * 0.5 * (np.tanh(x * (x * x * 0.044715 + 1.0) * _TANH_SLOPE) + 1.0)
+    return x * 0.5 * raw.erfc(x / -_ROOT_2)
+
+
+def _silu_slope(xp: Namespace, features: Array, beta: Array) -> Array:
+    s = xp.sigmoid(features * beta)
+    return s + features * beta * s * (1.0 - s)
+
+
+def _silu_beta_slope(xp: Namespace, features: Array, beta: Array) -> Array:
+    s = xp.sigmoid(features * beta)
+    return features * features * s * (1.0 - s)
+
+
+@elementwise(
+    lambda x, beta: x * raw.sigmoid(x * beta),
+    _silu_slope,
+    _silu_beta_slope,
+    samples=[Sample((3, 4)), Sample(()), Sample((2, 3), (3,)), Sample((2, 1), ()), Sample((0, 2), beta=2.0)],
+)
+def silu(features: TensorLike, beta: TensorLike = 1.0) -> Tensor:
+    """x sigmoid(beta x), elementwise, also called swish; beta may be a tensor, and is differentiated too.
+
+    >>> gt.nn.silu([-1.0, 2.0]).numpy()
+    array([-0.2689...,  1.7615...], dtype=float32)
+    """
+
+
+# -- softmax -------------------------------------------------------------------------------------------------
+
+
+def _shifted(name: str, logits: Array, axis: int) -> Array:
+    """The logits, of which the greatest along `axis` is made 0, in a new array."""
+    if logits.dtype.kind != "f":
+        raise DTypeError(f"{name}: wanted logits of a floating dtype, got {logits.dtype}; cast them")
+    if type(axis) is not int:
+        raise AxisError(f"{name}: wanted one integer for axis, got {axis!r}")
+    if not logits.ndim:
+        raise ShapeError(f"{name}: wanted logits with at least one axis, got shape (); reshape them")
+    return logits - np.maximum.reduce(logits, axis, keepdims=True) if logits.size else logits.copy()
+
+
+_AXES = [
+    Sample((3, 4)),
+    Sample((4,)),
+    Sample((2, 3, 4), axis=1),
+    Sample((3, 2), axis=-2),
+    Sample((0, 2)),
+    Sample((2, 0)),
+]
+
+
+@op(
+    vjp=lambda xp, g, out, axis: (g - xp.reduce_sum(g * out, axis, True)) * out,
+    samples=_AXES,
+    dtypes="efd",
+)
+def softmax(logits: TensorLike, axis: int = -1) -> Array:
+    """exp(x) / sum(exp(x)) along `axis`, without overflow for any finite logits; the shape stays.
+
+    Raises ShapeError for a scalar, DTypeError unless the logits are of a floating dtype.
+
+    >>> gt.nn.softmax([1.0, 1.0, 1e4]).numpy()
+    array([0., 0., 1.], dtype=float32)
+    """
+    out = _shifted("softmax", logits, axis)
+    np.exp(out, out)
+    out /= np.add.reduce(out, axis, keepdims=True)
+    return out
+
+
+@op(
+    vjp=lambda xp, g, out, axis: g - xp.exp(out) * xp.reduce_sum(g, axis, True),
+    samples=_AXES,
+    dtypes="efd",
+)
+def log_softmax(logits: TensorLike, axis: int = -1) -> Array:
+    """x - log(sum(exp(x))) along `axis`, without overflow for any finite logits; the shape stays.
+
+    Raises ShapeError for a scalar, DTypeError unless the logits are of a floating dtype.
+
+    >>> gt.nn.log_softmax([0.0, 0.0, 1e4]).numpy()
+    array([-10000., -10000.,      0.], dtype=float32)
+    """
+    out = _shifted("log_softmax", logits, axis)
+    if out.size:
+        total = np.add.reduce(np.exp(out), axis, keepdims=True)
+        out -= np.log(total, total)
+    return out
+
+
+# -- cross-entropies -----------------------------------------------------------------------------------------
+
+
+@composite(
+    samples=[
+        Sample((3, 4), (3, 4)),
+        Sample((4,), (4,)),
+        Sample((2, 3, 2), (2, 3, 2), axis=1),
+        Sample((1, 4), (3, 4)),
+        Sample((0, 2), (0, 2)),
+    ],
+    dtypes="efd",
+)
+def softmax_cross_entropy_with_logits(
+    xp: Namespace, labels: TensorLike, logits: TensorLike, axis: int = -1
+) -> Tensor:
+    """-sum(labels log_softmax(logits)) along `axis`, which the result has not; differentiable in both.
+
+    labels: the probability of each class, of the logits' shape (or of length 1 along other axes); cast to the
+    logits' dtype. If they do not sum to 1, the derivative is still that of this formula. Raises ShapeError.
+
+    >>> gt.nn.softmax_cross_entropy_with_logits([[0.0, 1.0]], [[1.0, 3.0]]).numpy()
+    array([0.1269...], dtype=float32)
+    """
+    name = "softmax_cross_entropy_with_logits"
+    log_probabilities = xp.log_softmax(logits, axis)
+    of_labels, of_logits = _shape(labels), log_probabilities.shape
+    if len(of_labels) != len(of_logits) or of_labels[axis] != of_logits[axis]:
+        raise ShapeError(
+            f"{name}: labels of shape {of_labels} for logits of shape {of_logits}; wanted a probability for "
+            "each class, in the logits' shape; for class numbers use sparse_softmax_cross_entropy_with_logits"
+        )
+    convert = xp.convert_to_tensor if isinstance(labels, (list, tuple)) else xp.cast
+    labels = convert(labels, log_probabilities.dtype)
+    return -xp.reduce_sum(labels * log_probabilities, axis)  # type: ignore[no-any-return]
+
+
+def _sparse_vjp(xp: Namespace, g: Array, labels: Array, logits: Array) -> Array:
+    hits = np.zeros(logits.shape, logits.dtype)
+    hits.reshape(-1, logits.shape[-1])[np.arange(labels.size), np.ravel(labels)] = 1
+    return xp.expand_dims(g, -1) * (xp.softmax(logits, -1) - hits)
+
+
+@op(
+    vjp=(None, _sparse_vjp),
+    samples=[
+        Sample(np.array([1, 0, 3]), (3, 4)),
+        Sample(np.int32(2), (3,)),
+        Sample(np.array([[1, 0, 1], [0, 0, 1]]), (2, 3, 2)),
+        Sample(np.zeros((0,), "i8"), (0, 2)),
+    ],
+    dtypes="efd",
+)
+def sparse_softmax_cross_entropy_with_logits(labels: TensorLike, logits: TensorLike) -> Array:
+    """-log_softmax(logits)[label] for each row along the last axis; differentiable in the logits.
+
+    labels: class numbers, integers of shape `logits.shape[:-1]`, which is the result's shape too. Raises
+    ShapeError, DTypeError for labels that are no integers, OutOfRangeError for a label that is no class.
+
+    >>> gt.nn.sparse_softmax_cross_entropy_with_logits([1], [[1.0, 3.0]]).numpy()
+    array([0.1269...], dtype=float32)
+    """
+    name = "sparse_softmax_cross_entropy_with_logits"
+    z = _shifted(name, logits, -1)
+    classes = z.shape[-1]
+    if labels.shape != z.shape[:-1]:
+        raise ShapeError(
+            f"{name}: labels of shape {labels.shape} for logits of shape {z.shape}; wanted one class number "
+            f"for each row, shape {z.shape[:-1]}; for probabilities use softmax_cross_entropy_with_logits"
+        )
+    if labels.dtype.kind not in "iu":
+        raise DTypeError(f"{name}: wanted integer labels, got {labels.dtype}; cast them")
+    if not labels.size:
+        return np.zeros(labels.shape, z.dtype)
+    if labels.min() < 0 or labels.max() >= classes:
+        wrong = labels[(labels < 0) | (labels >= classes)].flat[0]
+        raise OutOfRangeError(
+            f"{name}: label {wrong}, but the logits {z.shape} have classes 0 to {classes - 1}"
+        )
+    hit = z.reshape(-1, classes)[np.arange(labels.size), np.ravel(labels)].reshape(labels.shape)
+    return np.log(np.add.reduce(np.exp(z), -1)) - hit
+
+
+def _sigmoid_cross_entropy(labels: Array, logits: Array) -> Array:
+    x = np.asarray(logits, np.result_type(labels, logits))[()] if type(logits) is float else logits
+    return (
+        np.maximum(_real("sigmoid_cross_entropy_with_logits", x), 0) - x * labels + np.log1p(np.exp(-abs(x)))
+    )
+
+
+@elementwise(
+    _sigmoid_cross_entropy,
+    lambda xp, logits: -logits,
+    lambda xp, labels, logits: xp.sigmoid(logits) - labels,
+)
+def sigmoid_cross_entropy_with_logits(labels: TensorLike, logits: TensorLike) -> Tensor:
+    """-z log(p) - (1 - z) log(1 - p) with p = sigmoid(x), for labels z and logits x, elementwise.
+
+    Computed as max(x, 0) - x z + log(1 + exp(-|x|)), which cannot overflow. Differentiable in both.
+
+    >>> gt.nn.sigmoid_cross_entropy_with_logits([0.0, 1.0], [1e4, 1e4]).numpy()
+    array([10000.,     0.], dtype=float32)
+    """
+
+
+# -- layers' parts -------------------------------------------------------------------------------------------
+
+
+# At this rate nothing is ever dropped, so that what is checked does not depend on the draw.
+_HARDLY = 1e-12
+
+
+@composite(
+    samples=[
+        Sample((3, 4), 0.0),
+        Sample((3, 4), _HARDLY),
+        Sample((3, 4), np.float32(_HARDLY), noise_shape=[None, 1]),
+        Sample((), _HARDLY),
+        Sample((0, 2), _HARDLY),
+    ],
+    dtypes="efd",
+)
+def dropout(
+    xp: Namespace,
+    x: TensorLike,
+    rate: TensorLike,
+    noise_shape: Sequence[int | None] | None = None,
+    seed: int | None = None,
+) -> Tensor:
+    """Each element with probability `rate` made 0, the others divided by 1 - rate, so that the mean stays.
+
+    rate: in [0, 1), else ValueError; 0 changes nothing. noise_shape: broadcast to x's shape, one draw for
+    all elements along an axis of length 1; None in it stands for x's length. seed: as in `random.uniform`.
+    Raises DTypeError unless x is of a floating dtype.
+
+    >>> gt.nn.dropout([1.0, 2.0], rate=0.0).numpy()
+    array([1., 2.], dtype=float32)
+    """
+    x = xp.asarray(x)
+    if x.dtype.kind != "f":
+        raise DTypeError(
+            f"dropout: wanted a floating dtype, since what is kept is scaled, got {x.dtype}; cast it"
+        )
+    if _shape(rate):
+        raise ShapeError(f"dropout: wanted one number for rate, got one of shape {_shape(rate)}")
+    share = float(rate)
+    if not 0 <= share < 1:
+        raise ValueError(f"dropout: wanted a rate of at least 0 and less than 1, got {share}")
+    if not share and not isinstance(rate, Value):
+        return x  # type: ignore[no-any-return]
+    given = x.shape if noise_shape is None else noise_shape
+    if len(given) != x.ndim:
+        raise ShapeError(f"dropout: noise_shape {given} for a tensor of shape {x.shape}; wanted as many axes")
+    shape = [n if wanted is None else int(wanted) for n, wanted in zip(x.shape, given, strict=True)]
+    kept = uniform(shape, seed=seed).numpy() >= share
+    scale = 1.0 / (1.0 - (xp.cast(rate, x.dtype) if isinstance(rate, Value) else share))
+    return xp.where(kept, x * scale, 0.0)  # type: ignore[no-any-return]
+
+
+@composite(
+    samples=[Sample((3, 4), axes=axes, keepdims=k) for axes in ([0], [0, 1], -1) for k in (False, True)],
+    dtypes="efd",
+)
+def moments(
+    xp: Namespace, x: TensorLike, axes: int | Sequence[int], keepdims: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The mean of x over `axes`, and its variance: the mean of (x - mean)^2.
+
+    Each without those axes, or with length 1 along them if `keepdims`. float16 is summed up in float32.
+
+    >>> mean, variance = gt.nn.moments([[1.0, 2.0], [3.0, 6.0]], axes=[0])
+    >>> mean.numpy(), variance.numpy()
+    (array([2., 4.], dtype=float32), array([1., 4.], dtype=float32))
+    """
+    x = xp.asarray(x)
+    over = np.asarray(axes).tolist()
+    axis = tuple(over) if isinstance(over, list) else over
+    wide = xp.cast(x, np.dtype("float32")) if x.dtype == np.float16 else x
+    mean = xp.reduce_mean(wide, axis, True)
+    variance = xp.reduce_mean(xp.square(wide - mean), axis, keepdims)
+    mean = mean if keepdims else xp.reshape(mean, variance.shape)
+    return (mean, variance) if wide is x else (xp.cast(mean, x.dtype), xp.cast(variance, x.dtype))
+
+
+@op(vjp=lambda xp, g, t: g * t, samples=[Sample((3, 4)), Sample(()), Sample((0, 2))], dtypes="efd")
+def l2_loss(t: TensorLike) -> Array:
+    """sum(t^2) / 2 over all elements, a scalar.
+
+    >>> gt.nn.l2_loss([3.0, 4.0]).numpy()
+    np.float32(12.5)
+    """
+    return np.add.reduce(np.square(_real("l2_loss", t)), None) / 2
+
+
+def _channel(data_format: str | None, ndim: int) -> int:
+    """The axis that the biases lie along."""
+    form = data_format or "N...C"
+    if form.startswith("NC"):
+        return 1
+    if form.startswith("N") and form.endswith("C"):
+        return ndim - 1
+    raise ValueError(f"data_format must be 'N...C' or 'NC...', not {data_format!r}")
+
+
+def _bias_vjp(xp: Namespace, g: Array, data_format: str | None) -> Array:
+    channel = _channel(data_format, g.ndim)
+    return xp.reduce_sum(g, tuple(axis for axis in range(g.ndim) if axis != channel))
+
+
+@op(
+    vjp=(lambda xp, g: g, _bias_vjp),
+    samples=[
+        Sample((3, 4), (4,)),
+        Sample((2, 3, 4), (4,), data_format="NHWC"),
+        Sample((2, 3, 4), (3,), data_format="NC..."),
+        Sample((0, 2), (2,)),
+    ],
+    dtypes="efdFD",
+)
+def bias_add(value: TensorLike, bias: TensorLike, data_format: str | None = None) -> Array:
+    """value + bias, where the bias has one element for each channel.
+
+    value: at least two axes, of which the channels are the last, or the second if `data_format` is "NC..."
+    (or "NCHW" and the like). Raises ShapeError unless the bias has one axis, as long as that one.
+
+    >>> gt.nn.bias_add([[1.0, 2.0], [3.0, 4.0]], [10.0, 20.0]).numpy()
+    array([[11., 22.],
+           [13., 24.]], dtype=float32)
+    """
+    channel = _channel(data_format, value.ndim)
+    if value.ndim < 2 or bias.shape != (value.shape[channel],):
+        raise ShapeError(
+            f"bias_add: value of shape {value.shape}, bias of {bias.shape}, data_format {data_format!r}; "
+            "wanted a value of at least two axes, and a bias of one axis, as long as the value's channels"
+        )
+    return operator.add(value, bias.reshape(-1, *(1,) * (value.ndim - 1 - channel)))
+
+
+@composite(
+    samples=[
+        Sample((4, 3), np.array([1, 0, 1])),
+        Sample((4, 3), np.array([[1, 2]]), max_norm=0.5),
+        Sample((4, 3), np.int64(2)),
+        Sample((4, 3), np.zeros((0,), "i8")),
+    ]
+)
+def embedding_lookup(
+    xp: Namespace, params: TensorLike, ids: TensorLike, max_norm: float | None = None
+) -> Tensor:
+    """params[ids]: for each id its row, so that the shape is that of the ids and then of a row.
+
+    max_norm: rows longer than that are scaled down to it. Raises OutOfRangeError for an id that is no row.
+
+    >>> gt.nn.embedding_lookup([[1.0, 2.0], [3.0, 4.0]], [1, 0]).numpy()
+    array([[3., 4.],
+           [1., 2.]], dtype=float32)
+    """
+    rows = xp.gather(params, ids)
+    if max_norm is None:
+        return rows  # type: ignore[no-any-return]
+    return xp.clip_by_norm(rows, max_norm, tuple(range(len(_shape(ids)), rows.ndim)))  # type: ignore[no-any-return]

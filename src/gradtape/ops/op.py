@@ -1,0 +1,475 @@
+"""What an op is: one declaration with its forward, its derivative rules and what they need kept.
+
+A rule is written against a namespace, `xp`, whose attributes are the ops by name: `raw` works on bare arrays,
+`recorded` on tensors that the recorders of this thread hear of. A rule's parameters say what it needs: the
+names of operands and static attributes of the forward, `out` for the result, and `x_shape` or `x_dtype` for
+no more than the shape or dtype of operand `x` (`out_shape` and `out_dtype` likewise). A record keeps those,
+and nothing else.
+
+    @elementwise(np.sin, lambda xp, x: xp.cos(x))            # the partial derivative
+    def sin(x: TensorLike) -> Tensor: ...
+
+    @op(vjp=lambda xp, g, perm: xp.transpose(g, argsort(perm)))   # the vector-Jacobian product
+    def transpose(a: TensorLike, perm: Sequence[int] | None = None) -> Tensor:
+        return np.transpose(a, perm)                          # the forward, on bare arrays
+
+Parameters annotated `TensorLike` are operands and come first; `Sequence[TensorLike]`, alone, makes a variadic
+op, whose rule also gets the operand's position, `i`. All other parameters are static attributes.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, cast
+
+import numpy as np
+
+from gradtape import errors
+from gradtape.ops.namespace import Namespace, raw, recorded
+from gradtape.ops.operands import PYTHON, REAL, array_operand, explained, operands_apart, operands_together
+from gradtape.ops.sample import Sample, Uniform, elementwise_samples
+from gradtape.recorders import local
+from gradtape.tensor import Tensor, Value, with_key
+
+__all__ = [
+    "REGISTRY",
+    "Namespace",
+    "Op",
+    "Rule",
+    "Sample",
+    "Uniform",
+    "composite",
+    "elementwise",
+    "op",
+    "raw",
+    "recorded",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+# A partial derivative: a number, the name of the value that it is, or a function of what it needs.
+Partial: TypeAlias = float | str | Callable[..., Any]
+Forward: TypeAlias = Callable[..., Any]
+
+
+class Rule:
+    """How a cotangent of an op's result becomes one of the operand at `index`.
+
+    `pull(xp, g, saved)`: saved is the one value that the rule needs, or a tuple of them; `take` picks it from
+    the values (or keys) of a record. `conjugate` is the same rule for complex values, by TensorFlow's
+    convention that a gradient is the conjugate of the holomorphic derivative.
+    """
+
+    __slots__ = ("conjugate", "index", "op", "pull", "single", "take")
+
+    def __init__(self, op: "Op", index: int, pull: Forward, positions: Sequence[int]) -> None:
+        self.op = op
+        self.index = index
+        self.pull = pull
+        self.conjugate = self
+        self.take: Any = itemgetter(*positions) if positions else None
+        self.single = len(positions) == 1
+
+    def wrap(self, saved: Any, keys: tuple[int, ...]) -> Any:
+        """What was saved, as tensors of their old identities, for a sweep that is itself recorded."""
+        if self.take is None:
+            return None
+        if self.single:
+            return _identified(saved, self.take(keys))
+        return tuple(map(_identified, saved, self.take(keys)))
+
+
+def _identified(value: Any, key: Any) -> Any:
+    if type(key) is tuple:
+        return tuple(map(with_key, value, key))
+    return with_key(value, key) if key else value
+
+
+class Op:
+    """A declaration: what an op is called, does, and how it is differentiated.
+
+    rules: one Rule per operand that has a derivative; broadcasts: elementwise, so that NumPy's broadcasting
+    stretches the operands; samples, dtypes: by what calls, in which dtypes, the tests check it; primitive:
+    False for an op that is written in terms of others and so needs no rules.
+    """
+
+    def __init__(
+        self, name: str, forward: Forward, samples: Sequence[Sample], dtypes: str, primitive: bool = True
+    ) -> None:
+        self.name = name
+        self.forward = forward
+        self.rules: tuple[Rule, ...] = ()
+        self.broadcasts = False
+        self.samples = samples
+        self.dtypes = dtypes
+        self.primitive = primitive
+        self.call: Forward = forward
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+
+REGISTRY: dict[str, Op] = {}
+
+
+def _declare(op: Op, call: Forward, template: Forward, on_arrays: Forward) -> Any:
+    """Registers `call` as the public face of `op`, with the name and documentation of `template`."""
+    functools.update_wrapper(call, template)
+    call.op = op  # type: ignore[attr-defined]
+    op.call = call
+    if op.name in REGISTRY:
+        raise ValueError(f"op {op.name} is declared twice")
+    REGISTRY[op.name] = op
+    setattr(raw, op.name, on_arrays)
+    setattr(recorded, op.name, call)
+    return call
+
+
+# -- elementwise ops -----------------------------------------------------------------------------------------
+
+
+def elementwise(
+    forward: Forward,
+    *partials: Partial | None,
+    low: float | tuple[float, ...] = -2.0,
+    high: float | tuple[float, ...] = 2.0,
+    dtypes: str = "efd",
+    samples: Sequence[Sample] = (),
+) -> Callable[[Callable[P, Tensor]], Callable[P, Tensor]]:
+    """Declares an op that works element by element, with broadcasting, by its partial derivatives.
+
+    partials: one per operand: a number where it is constant, the name of an operand or "out" where it is
+    that, else a function; None where there is no derivative; none at all for an op that is constant between
+    its jumps. A function whose second parameter is `g` gives the whole product of cotangent and derivative,
+    for where `g * partial` would make 0 * inf. low, high: the range of the samples, or one for each operand.
+    """
+
+    def declare(template: Callable[P, Tensor]) -> Callable[P, Tensor]:
+        names = list(inspect.signature(template).parameters)
+        n = len(names)
+        lows = low if isinstance(low, tuple) else (low,) * n
+        highs = high if isinstance(high, tuple) else (high,) * n
+        made = Op(template.__name__, forward, samples or elementwise_samples(lows, highs), dtypes)
+        made.broadcasts = True
+        made.rules = tuple(
+            _partial_rule(made, i, partial, names)
+            for i, partial in enumerate(partials)
+            if partial is not None
+        )
+        if n == 1:
+            call = _unary(made) if names == ["x"] else _renamed(_unary(made), names[0])
+        elif names == ["x", "y"]:
+            call = _binary(made)
+        else:
+            call = _general(made, _Layout(template), promote=True)
+        return cast(Callable[P, Tensor], _declare(made, call, template, forward))
+
+    return declare
+
+
+def _partial_rule(op: Op, index: int, partial: Partial, names: Sequence[str]) -> Rule:
+    if isinstance(partial, str):
+        positions = [-1 if partial == "out" else names.index(partial)]
+        rule = Rule(op, index, lambda xp, g, s: g * s, positions)
+        rule.conjugate = Rule(op, index, lambda xp, g, s: g * xp.conj(s), positions)
+        return rule
+    if not callable(partial):
+        factor = partial
+        if factor == 1:
+            return Rule(op, index, lambda xp, g, _: g, ())
+        if factor == -1:
+            return Rule(op, index, lambda xp, g, _: -g, ())
+        return Rule(op, index, lambda xp, g, _: g * factor, ())
+    needs = list(inspect.signature(partial).parameters)[1:]
+    whole = needs[:1] == ["g"]
+    positions = [-1 if need == "out" else names.index(need) for need in needs[whole:]]
+    if whole:
+        rule = _vjp(op, index, partial, positions)
+        rule.conjugate = Rule(op, index, lambda xp, g, s: xp.conj(rule.pull(xp, xp.conj(g), s)), positions)
+    elif len(positions) == 1:
+        rule = Rule(op, index, lambda xp, g, s: g * partial(xp, s), positions)
+        rule.conjugate = Rule(op, index, lambda xp, g, s: g * xp.conj(partial(xp, s)), positions)
+    else:
+        rule = Rule(op, index, lambda xp, g, s: g * partial(xp, *s), positions)
+        rule.conjugate = Rule(op, index, lambda xp, g, s: g * xp.conj(partial(xp, *s)), positions)
+    return rule
+
+
+def _vjp(op: Op, index: int, vjp: Forward, positions: Sequence[int]) -> Rule:
+    """The rule `vjp(xp, g, ...)`, given what stands at `positions`."""
+    if len(positions) == 1:
+        return Rule(op, index, vjp, positions)
+    if not positions:
+        return Rule(op, index, lambda xp, g, _: vjp(xp, g), ())
+    return Rule(op, index, lambda xp, g, s: vjp(xp, g, *s), positions)
+
+
+def _unary(op: Op) -> Forward:
+    forward = op.forward
+
+    def call(x: Any, name: str | None = None) -> Tensor:
+        if type(x) is Tensor:
+            value, key = x._value, x._key
+        else:
+            value, key = array_operand(x)
+        try:
+            out = forward(value)
+        except Exception as problem:
+            raise explained(op.name, problem, [value]) from None
+        tensor = Tensor(out)
+        for recorder in local.recorders:
+            dtype = out.dtype
+            recorder.record(op, (key, tensor._key), (value, out), value.dtype is dtype and dtype.kind == "f")
+        return tensor
+
+    return call
+
+
+def _renamed(call: Forward, name: str) -> Forward:
+    """The face of a one-operand op that calls its operand `name`."""
+
+    def renamed(*args: Any, **keywords: Any) -> Tensor:
+        if name in keywords:
+            keywords["x"] = keywords.pop(name)
+        return cast(Tensor, call(*args, **keywords))
+
+    return renamed
+
+
+def _binary(op: Op) -> Forward:
+    forward = op.forward
+
+    def call(x: Any, y: Any, name: str | None = None) -> Tensor:
+        if type(x) is Tensor and type(y) is Tensor:
+            a, ka = x._value, x._key
+            b, kb = y._value, y._key
+        elif type(x) is Tensor and type(y) in REAL:
+            a, ka = x._value, x._key
+            b, kb = y, 0
+        elif type(y) is Tensor and type(x) in REAL:
+            a, ka = x, 0
+            b, kb = y._value, y._key
+        else:
+            (a, b), (ka, kb) = operands_together((x, y))
+        try:
+            out = forward(a, b)
+        except Exception as problem:
+            raise explained(op.name, problem, [a, b]) from None
+        tensor = Tensor(out)
+        for recorder in local.recorders:
+            dtype = out.dtype
+            if ka and kb:
+                uniform = a.dtype is dtype is b.dtype and a.shape == b.shape and dtype.kind == "f"
+            else:
+                keyed = a if ka else b
+                uniform = ka != kb and keyed.dtype is dtype and keyed.shape == out.shape and dtype.kind == "f"
+            recorder.record(op, (ka, kb, tensor._key), (a, b, out), uniform)
+        return tensor
+
+    return call
+
+
+# -- all other ops -------------------------------------------------------------------------------------------
+
+
+def op(
+    vjp: Forward | Sequence[Forward | None] | None = None,
+    samples: Sequence[Sample] = (),
+    dtypes: str = "fd",
+    differentiable: bool = True,
+    promote: bool = False,
+) -> Callable[[Callable[P, Any]], Callable[P, Tensor]]:
+    """Declares an op by its forward, which the decorated function is, and its vector-Jacobian products.
+
+    vjp: for each operand `rule(xp, g, ...)`, which returns the operand's cotangent, or None where it has
+    none; a lone function for the first operand only. A forward that returns a tuple or list makes an op of
+    several results, whose rules get the list of their cotangents, None for a result that the target does not
+    depend on. differentiable=False: constant between its jumps, so that no tape follows its result. An op
+    that is differentiable but has no `vjp` raises NoGradientError in a sweep. promote: the operands share a
+    dtype, so that lists among them take it from the others.
+    """
+
+    def declare(template: Callable[P, Any]) -> Callable[P, Tensor]:
+        made = Op(template.__name__, template, samples, dtypes)
+        layout = _Layout(template)
+        rules: Sequence[Forward | None] | None = [vjp] if callable(vjp) else vjp
+        if rules is None:
+            rules = [_no_gradient(made.name)] * layout.operands if differentiable else []
+        if layout.variadic:
+            call = _variadic(made, layout, rules)
+        else:
+            made.rules = tuple(_vjp_rule(made, i, r, layout) for i, r in enumerate(rules) if r is not None)
+            call = _general(made, layout, promote)
+        return cast(Callable[P, Tensor], _declare(made, call, template, template))
+
+    return declare
+
+
+def _no_gradient(name: str) -> Forward:
+    def vjp(xp: Namespace, g: Any) -> Any:
+        raise errors.NoGradientError(
+            f"{name} has no derivative rule, and lies on the path from a source to the target; "
+            "compute that part another way, or cut it off with stop_gradient"
+        )
+
+    return vjp
+
+
+class _Layout:
+    """Where a record's values stand: operands, statics, derived shapes and dtypes, and last the result."""
+
+    def __init__(self, template: Forward) -> None:
+        self.signature = inspect.signature(template)
+        parameters = list(self.signature.parameters.values())
+        annotations = [str(p.annotation) for p in parameters]
+        self.names = [p.name for p in parameters]
+        self.defaults = [p.default for p in parameters]
+        self.variadic = annotations[0].startswith("Sequence[TensorLike")
+        self.operands = 1 if self.variadic else sum(a.startswith("TensorLike") for a in annotations)
+        if not self.operands or "out" in self.names:
+            raise TypeError(
+                f"{template.__name__}: wanted a parameter annotated TensorLike, and none named out"
+            )
+        self.derived: list[tuple[int, str]] = []
+
+    def position(self, need: str) -> int:
+        """Where the value that a rule's parameter names will stand."""
+        if need == "out":
+            return -1
+        if need in self.names:
+            return self.names.index(need)
+        source, _, what = need.rpartition("_")
+        derived = (self.names.index(source), what)
+        if derived not in self.derived:
+            self.derived.append(derived)
+        return len(self.names) + self.derived.index(derived)
+
+    def complete(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> list[Any]:
+        """All arguments in order, defaults included; TypeError, with the signature, if they do not fit."""
+        full = [*args, *self.defaults[len(args) :]]
+        keywords.pop("name", None)
+        for keyword, value in keywords.items():
+            if keyword not in self.names[len(args) :]:
+                break
+            full[self.names.index(keyword)] = value
+        else:
+            if len(full) == len(self.names) and not any(value is inspect.Parameter.empty for value in full):
+                return full
+        try:
+            self.signature.bind(*args, **keywords)
+        except TypeError as problem:
+            raise TypeError(f"{name}: {problem}; call it as {name}{self.signature}") from None
+        raise AssertionError(name)
+
+
+def _static(value: Any) -> Any:
+    """A static attribute, made plain and immutable: lists, arrays and tensors become numbers and tuples."""
+    kind = type(value)
+    if kind is list or (kind is tuple and any(isinstance(v, Value) for v in value)):
+        return tuple(map(_static, value))
+    if isinstance(value, Value):
+        value = value.numpy()
+    return _tuples(value.tolist()) if isinstance(value, (np.ndarray, np.generic)) else value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if type(value) is list else value
+
+
+def _vjp_rule(op: Op, index: int, vjp: Forward, layout: _Layout) -> Rule:
+    positions = [layout.position(need) for need in list(inspect.signature(vjp).parameters)[2:]]
+    return _vjp(op, index, vjp, positions)
+
+
+def _general(op: Op, layout: _Layout, promote: bool) -> Forward:
+    n, total = layout.operands, len(layout.names)
+    convert = operands_together if promote else operands_apart
+
+    def call(*args: Any, **keywords: Any) -> Any:
+        full = args if len(args) == total and not keywords else layout.complete(op.name, args, keywords)
+        if n == 1 and type(full[0]) is Tensor:
+            values, keys = [full[0]._value], [full[0]._key]
+        else:
+            values, keys = convert(full[:n])
+        values.extend([v if v is None or type(v) in PYTHON else _static(v) for v in full[n:]])
+        try:
+            out = op.forward(*values)
+        except Exception as problem:
+            raise explained(op.name, problem, values[:n]) from None
+        result, key = _result(out)
+        if local.recorders:
+            values.extend([getattr(values[i], what) for i, what in layout.derived])
+            keys.extend([0] * (len(values) - n))
+            for recorder in local.recorders:
+                recorder.record(op, (*keys, key), (*values, out), False)
+        return result
+
+    return call
+
+
+def _variadic(op: Op, layout: _Layout, rules: Sequence[Forward | None]) -> Forward:
+    """The face of an op over a sequence of operands; its rule is `vjp(xp, g, i, ...)` for the operand at i.
+
+    Its records hold the operands, then the static attributes, `shapes` (the operands'), and the result.
+    """
+    vjp = next(rule for rule in rules if rule is not None)
+    places = [*layout.names[1:], "shapes", "out"]
+    positions = [places.index(need) - len(places) for need in list(inspect.signature(vjp).parameters)[3:]]
+
+    @functools.cache
+    def of_arity(n: int) -> Op:
+        sized = Op(op.name, op.forward, op.samples, op.dtypes)
+        sized.rules = tuple(
+            _vjp(sized, i, lambda xp, g, *s, i=i: vjp(xp, g, i, *s), positions) for i in range(n)
+        )
+        return sized
+
+    def call(*args: Any, **keywords: Any) -> Tensor:
+        operands, *rest = layout.complete(op.name, args, keywords)
+        values, keys = operands_together(list(operands))
+        statics = [_static(value) for value in rest]
+        try:
+            out = op.forward(values, *statics)
+        except Exception as problem:
+            raise explained(op.name, problem, values) from None
+        tensor = Tensor(out)
+        for recorder in local.recorders:
+            shapes = tuple(np.shape(value) for value in values)
+            padding = [0] * (len(statics) + 1)
+            recorder.record(
+                of_arity(len(values)), (*keys, *padding, tensor._key), (*values, *statics, shapes, out), False
+            )
+        return tensor
+
+    return call
+
+
+def _result(out: Any) -> tuple[Any, Any]:
+    """A forward's result as tensors in the same container, and their key or keys."""
+    if not isinstance(out, (list, tuple)):
+        tensor = Tensor(out)
+        return tensor, tensor._key
+    tensors = [Tensor(part) for part in out]
+    result = type(out)(*tensors) if hasattr(out, "_fields") else type(out)(tensors)
+    return result, tuple(tensor._key for tensor in tensors)
+
+
+def composite(
+    samples: Sequence[Sample] = (), dtypes: str = "fd"
+) -> Callable[[Callable[Concatenate[Namespace, P], R]], Callable[P, R]]:
+    """Declares an op that is written in terms of others, against a namespace, and so needs no rules."""
+
+    def declare(template: Callable[Concatenate[Namespace, P], R]) -> Callable[P, R]:
+        made = Op(template.__name__, template, samples, dtypes, primitive=False)
+
+        def call(*args: Any, **keywords: Any) -> R:
+            keywords.pop("name", None)
+            return template(recorded, *args, **keywords)
+
+        signature = inspect.signature(template)
+        face = cast(Callable[P, R], _declare(made, call, template, functools.partial(template, raw)))
+        face.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])  # type: ignore[attr-defined]
+        return face
+
+    return declare

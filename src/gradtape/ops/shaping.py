@@ -1,0 +1,524 @@
+"""Shapes: the same elements in another arrangement, and what their shape is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from gradtape.errors import ShapeError
+from gradtape.ops.namespace import Namespace
+from gradtape.ops.op import op
+from gradtape.ops.sample import Sample, Uniform
+from gradtape.tensor import Array, DTypeLike, TensorLike, as_dtype
+
+__all__ = [
+    "broadcast_to",
+    "concat",
+    "expand_dims",
+    "pad",
+    "rank",
+    "repeat",
+    "reshape",
+    "reverse",
+    "roll",
+    "shape",
+    "size",
+    "split",
+    "squeeze",
+    "stack",
+    "tile",
+    "transpose",
+    "unstack",
+]
+
+Axes = int | Sequence[int] | None
+
+
+# -- the same elements ---------------------------------------------------------------------------------------
+
+
+@op(
+    vjp=lambda xp, g, tensor_shape: xp.reshape(g, tensor_shape),
+    samples=[
+        Sample((3, 4), [2, 6]),
+        Sample((3, 4), [-1]),
+        Sample((3, 4), [2, -1, 2]),
+        Sample((1,), []),
+        Sample((), [1, 1]),
+        Sample((0, 2), [0]),
+    ],
+    dtypes="efdFD",
+)
+def reshape(tensor: TensorLike, shape: Sequence[int]) -> Array:
+    """The elements, in order, in another shape; one length may be -1, and follows from the others.
+
+    Raises ShapeError if the number of elements differs.
+
+    >>> gt.reshape([1.0, 2.0, 3.0, 4.0], (2, -1))
+    <tf.Tensor: shape=(2, 2), dtype=float32, numpy=
+    array([[1., 2.],
+           [3., 4.]], dtype=float32)>
+    """
+    return tensor.reshape(shape)
+
+
+def _undo(perm: Sequence[int] | None) -> tuple[int, ...] | None:
+    """The permutation that undoes `perm`."""
+    if perm is None:
+        return None
+    n = len(perm)
+    return tuple(sorted(range(n), key=[p % n for p in perm].__getitem__))
+
+
+@op(
+    vjp=lambda xp, g, perm, conjugate: xp.transpose(g, _undo(perm), conjugate),
+    samples=[
+        Sample((3, 4)),
+        Sample((2, 3, 4), perm=[1, 2, 0]),
+        Sample((2, 3, 4), perm=[-1, 0, 1], conjugate=True),
+        Sample((3,)),
+        Sample(()),
+        Sample((0, 2)),
+    ],
+    dtypes="efdFD",
+)
+def transpose(a: TensorLike, perm: Sequence[int] | None = None, conjugate: bool = False) -> Array:
+    """The axes in the order `perm`, reversed if there is none; complex conjugated if `conjugate`.
+
+    >>> gt.transpose([[1.0, 2.0], [3.0, 4.0]])
+    <tf.Tensor: shape=(2, 2), dtype=float32, numpy=
+    array([[1., 3.],
+           [2., 4.]], dtype=float32)>
+    """
+    turned = a.transpose() if perm is None else a.transpose(perm)
+    return turned.conj() if conjugate else turned
+
+
+@op(
+    vjp=lambda xp, g, input_shape: xp.reshape(g, input_shape),
+    samples=[Sample((3, 4), 0), Sample((3, 4), -1), Sample((3, 4), [0, 2]), Sample((), 0), Sample((0, 2), 1)],
+    dtypes="efdFD",
+)
+def expand_dims(input: TensorLike, axis: int | Sequence[int]) -> Array:
+    """A new axis of length 1 at the place `axis` of the result; a tuple makes several.
+
+    >>> gt.expand_dims([1.0, 2.0], -1)
+    <tf.Tensor: shape=(2, 1), dtype=float32, numpy=
+    array([[1.],
+           [2.]], dtype=float32)>
+    """
+    if type(axis) is int and -input.ndim - 1 <= axis <= input.ndim:
+        place = axis % (input.ndim + 1)
+        return input.reshape((*input.shape[:place], 1, *input.shape[place:]))
+    return np.expand_dims(input, axis)
+
+
+@op(
+    vjp=lambda xp, g, input_shape: xp.reshape(g, input_shape),
+    samples=[Sample((1, 3, 1)), Sample((1, 3, 1), [0]), Sample((1, 3, 1), -1), Sample(()), Sample((0, 1))],
+    dtypes="efdFD",
+)
+def squeeze(input: TensorLike, axis: Axes = None) -> Array:
+    """Without the axes of length 1: all of them, or those given. Raises ShapeError if one given is longer.
+
+    >>> gt.squeeze([[[1.0], [2.0]]])
+    <tf.Tensor: shape=(2,), dtype=float32, numpy=array([1., 2.], dtype=float32)>
+    """
+    return input.squeeze(axis)
+
+
+@op(
+    vjp=lambda xp, g, axis: xp.reverse(g, axis),
+    samples=[
+        Sample((3, 4), [0]),
+        Sample((3, 4), [-1, 0]),
+        Sample((3,), 0),
+        Sample((), []),
+        Sample((0, 2), [1]),
+    ],
+    dtypes="efdFD",
+)
+def reverse(tensor: TensorLike, axis: int | Sequence[int]) -> Array:
+    """Back to front along each of the axes.
+
+    >>> gt.reverse([1.0, 2.0, 3.0], [0])
+    <tf.Tensor: shape=(3,), dtype=float32, numpy=array([3., 2., 1.], dtype=float32)>
+    """
+    return np.flip(tensor, axis)  # type: ignore[arg-type]
+
+
+def _opposite(shift: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    return tuple(-s for s in shift) if isinstance(shift, tuple) else -shift
+
+
+@op(
+    vjp=lambda xp, g, shift, axis: xp.roll(g, _opposite(shift), axis),
+    samples=[
+        Sample((3, 4), 1, 0),
+        Sample((3, 4), [-1, 2], [0, 1]),
+        Sample((3, 4), 5, -1),
+        Sample((3, 4), 2, None),
+        Sample((0, 2), 1, 0),
+    ],
+    dtypes="efdFD",
+)
+def roll(input: TensorLike, shift: int | Sequence[int], axis: Axes) -> Array:
+    """Each element `shift` places further along its axis, the last ones coming round to the front.
+
+    Several shifts go with as many axes; axis None rolls all elements as one row.
+
+    >>> gt.roll([1.0, 2.0, 3.0], 1, 0)
+    <tf.Tensor: shape=(3,), dtype=float32, numpy=array([3., 1., 2.], dtype=float32)>
+    """
+    return np.roll(input, shift, axis)
+
+
+# -- joining and parting -------------------------------------------------------------------------------------
+
+
+def _part(axis: int, ndim: int, place: Any) -> tuple[Any, ...]:
+    """The index that is `place` on one axis and everything on those before it."""
+    return (*(slice(None),) * (axis % ndim), place)
+
+
+def _concat_vjp(xp: Namespace, g: Any, i: int, shapes: tuple[tuple[int, ...], ...], axis: int) -> Any:
+    ndim = len(shapes[i])
+    start = sum(s[axis] for s in shapes[:i])
+    return g[_part(axis, ndim, slice(start, start + shapes[i][axis]))]
+
+
+@op(
+    vjp=_concat_vjp,
+    samples=[
+        Sample([Uniform((2, 3)), Uniform((4, 3))], 0),
+        Sample([Uniform((2, 1)), Uniform((2, 3)), Uniform((2, 0))], -1),
+        Sample([Uniform((2, 1, 2)), Uniform((2, 3, 2))], 1),
+        Sample([Uniform((3,))], 0),
+    ],
+    dtypes="efdFD",
+)
+def concat(values: Sequence[TensorLike], axis: int) -> Array:
+    """The arrays one behind the other along `axis`; they agree on every other axis, else ShapeError.
+
+    >>> gt.concat([[1.0, 2.0], [3.0]], 0)
+    <tf.Tensor: shape=(3,), dtype=float32, numpy=array([1., 2., 3.], dtype=float32)>
+    """
+    return np.concatenate(values, axis)
+
+
+@op(
+    vjp=lambda xp, g, i, shapes, axis: g[_part(axis, len(shapes[i]) + 1, i)],
+    samples=[
+        Sample([Uniform((2, 3)), Uniform((2, 3))]),
+        Sample([Uniform((2, 3)), Uniform((2, 3)), Uniform((2, 3))], axis=1),
+        Sample([Uniform((2, 3)), Uniform((2, 3))], axis=-1),
+        Sample([Uniform(()), Uniform(())]),
+        Sample([Uniform((0, 2))]),
+    ],
+    dtypes="efdFD",
+)
+def stack(values: Sequence[TensorLike], axis: int = 0) -> Array:
+    """The arrays one behind the other along a new axis; they agree in shape, else ShapeError.
+
+    >>> gt.stack([[1.0, 2.0], [3.0, 4.0]], axis=1)
+    <tf.Tensor: shape=(2, 2), dtype=float32, numpy=
+    array([[1., 3.],
+           [2., 4.]], dtype=float32)>
+    """
+    weak = any(not hasattr(value, "dtype") for value in values)
+    return np.stack(values, axis, dtype=np.result_type(*values) if weak else None)
+
+
+def _filled(xp: Namespace, parts: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> list[Any]:
+    """The cotangents of an op's several results, zeros where there is none."""
+    dtype = next(g.dtype for g in parts if g is not None)
+    return [xp.zeros(shape, dtype) if g is None else g for g, shape in zip(parts, shapes, strict=True)]
+
+
+def _unstack_vjp(xp: Namespace, g: Sequence[Any], axis: int) -> Any:
+    shape = next(part.shape for part in g if part is not None)
+    return xp.stack(_filled(xp, g, [shape] * len(g)), axis)
+
+
+@op(
+    vjp=_unstack_vjp,
+    samples=[
+        Sample((3, 4)),
+        Sample((3, 4), axis=1),
+        Sample((2, 3, 2), axis=-2),
+        Sample((3,), 3),
+        Sample((0, 2)),
+    ],
+    dtypes="efdFD",
+)
+def unstack(value: TensorLike, num: int | None = None, axis: int = 0) -> list[Array]:
+    """The list of slices along `axis`, which they have no longer. Raises ShapeError if they are not `num`.
+
+    >>> first, second = gt.unstack([[1.0, 2.0], [3.0, 4.0]])
+    >>> second
+    <tf.Tensor: shape=(2,), dtype=float32, numpy=array([3., 4.], dtype=float32)>
+    """
+    parts = list(np.moveaxis(value, axis, 0))
+    if num is not None and num != len(parts):
+        raise ShapeError(f"unstack: shape {value.shape} has {len(parts)} slices along axis {axis}, not {num}")
+    return parts
+
+
+def _sizes(shape: tuple[int, ...], parts: int | Sequence[int], axis: int) -> list[int]:
+    """The lengths of the parts that `split` makes."""
+    n = shape[axis]
+    if isinstance(parts, int):
+        if parts < 1 or n % parts:
+            raise ShapeError(
+                f"split: axis {axis} of shape {shape} does not make {parts} equal parts; give their sizes"
+            )
+        return [n // parts] * parts
+    sizes = list(parts)
+    if sizes.count(-1) == 1:
+        sizes[sizes.index(-1)] = n - sum(sizes) - 1
+    if sum(sizes) != n or min(sizes, default=0) < 0:
+        raise ShapeError(f"split: sizes {list(parts)} do not add up to axis {axis} of shape {shape}")
+    return sizes
+
+
+def _split_vjp(
+    xp: Namespace, g: Sequence[Any], value_shape: tuple[int, ...], num_or_size_splits: Any, axis: int
+) -> Any:
+    place = axis % len(value_shape)
+    sizes = _sizes(value_shape, num_or_size_splits, axis)
+    return xp.concat(
+        _filled(xp, g, [(*value_shape[:place], n, *value_shape[place + 1 :]) for n in sizes]), axis
+    )
+
+
+@op(
+    vjp=_split_vjp,
+    samples=[
+        Sample((4, 3), 2),
+        Sample((4, 3), [1, 3]),
+        Sample((2, 6), [2, -1, 1], axis=-1),
+        Sample((2, 4, 2), 4, axis=1),
+        Sample((0, 2), 1),
+    ],
+    dtypes="efdFD",
+)
+def split(
+    value: TensorLike, num_or_size_splits: int | Sequence[int], axis: int = 0, num: int | None = None
+) -> list[Array]:
+    """The list of parts along `axis`: so many equal ones, or of the sizes given, where -1 is the rest.
+
+    Raises ShapeError if they do not make up the axis, or are not `num`.
+
+    >>> head, tail = gt.split([1.0, 2.0, 3.0], [1, 2])
+    >>> tail
+    <tf.Tensor: shape=(2,), dtype=float32, numpy=array([2., 3.], dtype=float32)>
+    """
+    if not -value.ndim <= axis < value.ndim:
+        raise np.exceptions.AxisError(axis, value.ndim)
+    sizes = _sizes(value.shape, num_or_size_splits, axis)
+    if num is not None and num != len(sizes):
+        raise ShapeError(f"split: {len(sizes)} sizes {sizes}, but num is {num}")
+    ends = np.cumsum([0, *sizes]).tolist()
+    return [value[_part(axis, value.ndim, slice(a, b))] for a, b in pairwise(ends)]
+
+
+# -- more of the same ----------------------------------------------------------------------------------------
+
+
+def _broadcast_to_vjp(xp: Namespace, g: Any, input_shape: tuple[int, ...]) -> Any:
+    shape = g.shape
+    if shape == input_shape:
+        return g
+    added = len(shape) - len(input_shape)
+    stretched = (i + added for i, n in enumerate(input_shape) if n == 1 and shape[i + added] != 1)
+    return xp.reshape(xp.reduce_sum(g, (*range(added), *stretched), False), input_shape)
+
+
+@op(
+    vjp=_broadcast_to_vjp,
+    samples=[
+        Sample((3, 1), [2, 3, 4]),
+        Sample((), [2, 3]),
+        Sample((1,), [0]),
+        Sample((3,), [3]),
+        Sample((), []),
+        Sample((1, 1), [1, 4]),
+        Sample((0, 1), [2, 0, 3]),
+    ],
+    dtypes="efdFD",
+)
+def broadcast_to(input: TensorLike, shape: Sequence[int]) -> Array:
+    """`input` repeated to `shape` by broadcasting, without copying. Raises ShapeError if it does not fit.
+
+    >>> gt.broadcast_to([1.0, 2.0], (2, 2))
+    <tf.Tensor: shape=(2, 2), dtype=float32, numpy=
+    array([[1., 2.],
+           [1., 2.]], dtype=float32)>
+    """
+    if input.shape == shape:
+        return input
+    if isinstance(input, np.generic) and type(shape) is tuple:
+        return np.ndarray(shape, input.dtype, input, 0, (0,) * len(shape))
+    return np.broadcast_to(input, shape)
+
+
+def _tile_vjp(xp: Namespace, g: Any, input_shape: tuple[int, ...], multiples: tuple[int, ...]) -> Any:
+    n = max(len(input_shape), len(multiples))
+    counts = (1,) * (n - len(multiples)) + multiples
+    lengths = (1,) * (n - len(input_shape)) + input_shape
+    pairs = [x for pair in zip(counts, lengths, strict=True) for x in pair]
+    return xp.reshape(
+        xp.reduce_sum(xp.reshape(g, tuple(pairs)), tuple(range(0, 2 * n, 2)), False), input_shape
+    )
+
+
+@op(
+    vjp=_tile_vjp,
+    samples=[
+        Sample((2, 3), [2, 1]),
+        Sample((3,), [2, 2]),
+        Sample((2, 3), [3]),
+        Sample((), []),
+        Sample((2,), [0]),
+    ],
+    dtypes="efdFD",
+)
+def tile(input: TensorLike, multiples: Sequence[int]) -> Array:
+    """The whole array `multiples` times along each axis; multiples missing in front are 1, as in NumPy.
+
+    >>> gt.tile([1.0, 2.0], [2])
+    <tf.Tensor: shape=(4,), dtype=float32, numpy=array([1., 2., 1., 2.], dtype=float32)>
+    """
+    return np.tile(input, multiples)
+
+
+def _summed_by(xp: Namespace, g: Any, index: Array, n: int, axis: int) -> Any:
+    """The adjoint of taking `index` along an axis of length n: sums those of g that came from one place."""
+    order = (axis, *(i for i in range(len(g.shape)) if i != axis))
+    return xp.transpose(xp.unsorted_segment_sum(xp.transpose(g, order), index, n), _undo(order))
+
+
+def _repeat_vjp(xp: Namespace, g: Any, input_shape: tuple[int, ...], repeats: Any, axis: int | None) -> Any:
+    shape = (math.prod(input_shape),) if axis is None else input_shape
+    place = 0 if axis is None else axis % len(shape)
+    n = shape[place]
+    if isinstance(repeats, tuple) and len(repeats) == 1:
+        repeats = repeats[0]
+    if isinstance(repeats, tuple):
+        summed = _summed_by(xp, g, np.repeat(np.arange(n), repeats), n, place)
+    else:
+        split_axis = (*shape[:place], n, repeats, *shape[place + 1 :])
+        summed = xp.reduce_sum(xp.reshape(g, split_axis), place + 1, False)
+    return xp.reshape(summed, input_shape) if axis is None else summed
+
+
+@op(
+    vjp=_repeat_vjp,
+    samples=[
+        Sample((2, 3), 2),
+        Sample((2, 3), 3, axis=0),
+        Sample((2, 3), [2, 0, 1], axis=-1),
+        Sample((2, 3), [2, 1], axis=0),
+        Sample((2, 3), [2], axis=1),
+        Sample((), 3),
+        Sample((0, 2), 2, axis=1),
+    ],
+    dtypes="efdFD",
+)
+def repeat(input: TensorLike, repeats: int | Sequence[int], axis: int | None = None) -> Array:
+    """Each element along `axis` so many times, or as often as its own number says; None flattens first.
+
+    >>> gt.repeat([1.0, 2.0], [1, 2], axis=0)
+    <tf.Tensor: shape=(3,), dtype=float32, numpy=array([1., 2., 2.], dtype=float32)>
+    """
+    return np.repeat(input, repeats, axis)
+
+
+def _pad_vjp(
+    xp: Namespace, g: Any, tensor_shape: tuple[int, ...], paddings: tuple[tuple[int, int], ...], mode: str
+) -> Any:
+    if mode.upper() == "CONSTANT":
+        return g[
+            tuple(slice(before, before + n) for n, (before, _) in zip(tensor_shape, paddings, strict=True))
+        ]
+    for axis, (n, margins) in enumerate(zip(tensor_shape, paddings, strict=True)):
+        if any(margins):
+            index = np.pad(np.arange(n), margins, mode=mode.lower())  # type: ignore[call-overload]
+            g = _summed_by(xp, g, index, n, axis)
+    return g
+
+
+@op(
+    vjp=_pad_vjp,
+    samples=[
+        Sample((2, 3), [[1, 0], [2, 1]]),
+        Sample((2, 3), [[0, 0], [1, 1]], constant_values=7),
+        Sample((3, 4), [[2, 1], [0, 3]], mode="REFLECT"),
+        Sample((3, 4), [[3, 1], [1, 4]], mode="SYMMETRIC"),
+        Sample((), []),
+        Sample((0, 2), [[1, 1], [0, 0]]),
+    ],
+    dtypes="efdFD",
+)
+def pad(
+    tensor: TensorLike,
+    paddings: Sequence[Sequence[int]],
+    mode: str = "CONSTANT",
+    constant_values: float = 0,
+) -> Array:
+    """`tensor` with margins: `paddings` gives for each axis the width before and after.
+
+    mode: "CONSTANT" fills them with `constant_values`; "REFLECT" mirrors without the edge itself, "SYMMETRIC"
+    with it. Raises ShapeError if `paddings` is not of shape (ndim, 2), and ValueError for another mode.
+
+    >>> gt.pad([1.0, 2.0, 3.0], [[2, 1]], mode="REFLECT")
+    <tf.Tensor: shape=(6,), dtype=float32, numpy=array([3., 2., 1., 2., 3., 2.], dtype=float32)>
+    """
+    if np.shape(paddings) != (tensor.ndim, 2) and (tensor.ndim or paddings):
+        raise ShapeError(
+            f"pad: paddings must be of shape {(tensor.ndim, 2)}, two for each axis, not {paddings}"
+        )
+    if not tensor.ndim:
+        return tensor
+    if mode.upper() == "CONSTANT":
+        return np.pad(tensor, paddings, constant_values=constant_values)
+    if mode.upper() in ("REFLECT", "SYMMETRIC"):
+        return np.pad(tensor, paddings, mode=mode.lower())  # type: ignore[call-overload]
+    raise ShapeError(f"pad: unknown mode {mode!r}; wanted 'CONSTANT', 'REFLECT' or 'SYMMETRIC'")
+
+
+# -- what the shape is ---------------------------------------------------------------------------------------
+
+
+@op(differentiable=False, samples=[Sample((3, 4)), Sample(())], dtypes="efdFD")
+def shape(input: TensorLike, out_type: DTypeLike = np.int32) -> Array:
+    """The length of each axis, as a vector; no derivative flows through it.
+
+    >>> gt.shape([[1.0, 2.0, 3.0]])
+    <tf.Tensor: shape=(2,), dtype=int32, numpy=array([1, 3], dtype=int32)>
+    """
+    return np.array(input.shape, as_dtype(out_type))
+
+
+@op(differentiable=False, samples=[Sample((3, 4)), Sample(())], dtypes="efdFD")
+def size(input: TensorLike, out_type: DTypeLike = np.int32) -> Array:
+    """The number of elements, as a scalar; no derivative flows through it.
+
+    >>> gt.size([[1.0, 2.0, 3.0]])
+    <tf.Tensor: shape=(), dtype=int32, numpy=3>
+    """
+    return as_dtype(out_type).type(input.size)
+
+
+@op(differentiable=False, samples=[Sample((3, 4)), Sample(())], dtypes="efdFD")
+def rank(input: TensorLike) -> Array:
+    """The number of axes, as a scalar; no derivative flows through it.
+
+    >>> gt.rank([[1.0, 2.0, 3.0]])
+    <tf.Tensor: shape=(), dtype=int32, numpy=2>
+    """
+    return np.int32(input.ndim)

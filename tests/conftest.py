@@ -1,0 +1,39 @@
+"""What every test starts from and must leave behind: fixed seeds, and no tape on the stack."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+import gradtape as gt
+from gradtape.recorders import local
+
+settings.register_profile(
+    "suite",
+    deadline=None,
+    derandomize=True,
+    max_examples=40,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    np.random.seed(0)  # noqa: NPY002 - for code that uses NumPy's global generator
+    gt.random.set_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_recorder_left() -> Iterator[None]:
+    """A test that leaves a recorder on this thread's stack fails, and the next one starts clean."""
+    yield
+    left, local.recorders = local.recorders, ()
+    assert not left, f"left on the stack of recorders: {left}"
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
