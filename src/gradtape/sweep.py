@@ -24,10 +24,9 @@ def sweep(
     edges and cotangents (those of the targets, by key) are consumed: each is let go of as soon as it has been
     passed on. On bare arrays, sums that the sweep itself made are added to in place.
     """
-    get, pop = cotangents.get, cotangents.pop
+    pop = cotangents.pop
     bare = xp is raw
     kept: dict[int, Any] = {}
-    owned: set[int] = set()
     current: Any = None
     g: Any = None
     while edges:
@@ -49,16 +48,10 @@ def sweep(
             continue
         if fit is not None:
             cotangent = _fitted(xp, cotangent, *fit)
-        so_far = get(source)
-        if so_far is None:
-            cotangents[source] = cotangent
-        elif source in owned:
-            so_far += cotangent
-            cotangents[source] = so_far
+        if source in cotangents:
+            cotangents[source] = pop(source) + cotangent
         else:
-            cotangents[source] = so_far + cotangent
-            if bare:
-                owned.add(source)
+            cotangents[source] = cotangent
     cotangents.update(kept)
     return cotangents
 

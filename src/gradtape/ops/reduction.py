@@ -581,7 +581,8 @@ def clip_by_global_norm(
     >>> print(clipped[0], length)
     tf.Tensor([0.6], shape=(1,), dtype=float32) tf.Tensor(5.0, shape=(), dtype=float32)
     """
-    length = xp.asarray(xp.global_norm(t_list) if use_norm is None else use_norm)
-    scale = xp.where(xp.is_finite(length), clip_norm / xp.maximum(length, clip_norm), math.nan)
     tensors = [None if t is None else xp.asarray(t) for t in t_list]
+    dtype = next((t.dtype.type(0).real.dtype for t in tensors if t is not None), np.float32)
+    length = xp.global_norm(tensors) if use_norm is None else xp.cast(use_norm, dtype)
+    scale = xp.where(xp.is_finite(length), clip_norm / xp.maximum(length, clip_norm), math.nan)
     return [None if t is None else t * xp.cast(scale, t.dtype) for t in tensors], length
