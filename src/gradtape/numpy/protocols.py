@@ -5,7 +5,6 @@ variable.
 NumPy's arguments. What is not in the tables raises UnsupportedFunctionError, never silently leaves the tape.
 """
 
-import difflib
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -184,6 +183,8 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
 
 
 def _unsupported(f: Any, table: dict[Any, Any], why: str = "has no op here") -> UnsupportedFunctionError:
+    import difflib
+
     known = sorted({g.__name__ for g in table})
     close = difflib.get_close_matches(f.__name__, known, n=1, cutoff=0.0)
     return UnsupportedFunctionError(

@@ -17,7 +17,7 @@ from gradtape.tensor import Array, DTypeLike, Tensor, TensorLike, Value, as_dtyp
 __all__ = ["Generator", "normal", "set_seed", "shuffle", "truncated_normal", "uniform"]
 
 # What draws once, from a generator that nobody else uses meanwhile.
-Draw: TypeAlias = Callable[[np.random.Generator], Array]
+Draw: TypeAlias = "Callable[[np.random.Generator], Array]"
 
 
 # -- where numbers come from ---------------------------------------------------------------------------------
@@ -32,7 +32,9 @@ class _Source:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.generator = np.random.default_rng()
+        self.generator: np.random.Generator | None = (
+            None  # made when first needed: numpy.random is slow to import
+        )
         self.seed = 0
         self.calls: Counter[tuple[str, int]] = Counter()
 
@@ -45,6 +47,7 @@ class _Source:
     def draw(self, name: str, seed: int | None, draw: Draw) -> Array:
         with self.lock:
             if seed is None:
+                self.generator = self.generator or np.random.default_rng()
                 return draw(self.generator)
             seed = operator.index(seed)
             stream = (*name.encode(), _entropy(seed), self.calls[name, seed])

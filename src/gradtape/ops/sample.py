@@ -1,5 +1,7 @@
 """By what calls the tests check an op: random operands, and static attributes."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
