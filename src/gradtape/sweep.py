@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gradtape.errors import NoGradientError
+from gradtape.ops.broadcasting import unbroadcast
 from gradtape.ops.op import Namespace, Rule, raw
 
 __all__ = ["Edge", "sweep"]
@@ -76,11 +77,8 @@ def _leads_to(key: int, edges: list[Edge], wanted: Collection[int]) -> bool:
 
 
 def _fitted(xp: Namespace, g: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    """g summed over the axes that broadcasting added or stretched, in the operand's shape and dtype."""
-    if g.shape != shape:
-        added = g.ndim - len(shape)
-        stretched = (i + added for i, n in enumerate(shape) if n == 1 and g.shape[i + added] != 1)
-        g = xp.reshape(xp.reduce_sum(g, (*range(added), *stretched)), shape)
+    """g in the shape and dtype of the operand that it belongs to."""
+    g = unbroadcast(xp, g, shape)
     if g.dtype is not dtype:
         if g.dtype.kind == "c" and dtype.kind != "c":
             g = xp.real(g)

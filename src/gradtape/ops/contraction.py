@@ -10,19 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradtape.errors import AxisError, ShapeError
+from gradtape.ops.broadcasting import unbroadcast
 from gradtape.ops.op import Namespace, Sample, composite, op
 from gradtape.tensor import Array, Tensor, TensorLike
 
-__all__ = ["einsum", "matmul", "matvec", "summed_to", "tensordot"]
-
-
-def summed_to(xp: Namespace, g: Any, shape: tuple[int, ...]) -> Any:
-    """g summed over the leading axes and those of length 1 that broadcasting `shape` would stretch."""
-    if g.shape == shape:
-        return g
-    added = g.ndim - len(shape)
-    stretched = (i + added for i, n in enumerate(shape) if n == 1 and g.shape[i + added] != 1)
-    return xp.reshape(xp.reduce_sum(g, (*range(added), *stretched)), shape)
+__all__ = ["einsum", "matmul", "matvec", "tensordot"]
 
 
 # -- matrix products -----------------------------------------------------------------------------------------
@@ -82,7 +74,7 @@ def _matmul_left(
         )
     if len(a_shape) == 1:
         return _matvec_right(xp, g, xp.matrix_transpose(b), a_shape, False, False)
-    ct = summed_to(
+    ct = unbroadcast(
         xp, xp.matmul(g, b, False, False, False, True), _turned_shape(a_shape, transpose_a or adjoint_a)
     )
     return _seen(xp, ct, transpose_a, adjoint_a)
@@ -106,7 +98,9 @@ def _matmul_right(
         return _seen(xp, xp.expand_dims(xp.conj(a), -1) * xp.expand_dims(g, -2), transpose_b, adjoint_b)
     if len(b_shape) == 2:
         a, g = _rows(xp, a), _rows(xp, g)
-    ct = summed_to(xp, xp.matmul(a, g, False, False, True), _turned_shape(b_shape, transpose_b or adjoint_b))
+    ct = unbroadcast(
+        xp, xp.matmul(a, g, False, False, True), _turned_shape(b_shape, transpose_b or adjoint_b)
+    )
     return _seen(xp, ct, transpose_b, adjoint_b)
 
 
@@ -118,7 +112,7 @@ def _matvec_left(
         ct = xp.matmul(_rows(xp, g), _rows(xp, xp.conj(b)), True)
     else:
         ct = xp.expand_dims(g, -1) * xp.expand_dims(xp.conj(b), -2)
-        ct = summed_to(xp, ct, _turned_shape(a_shape, transpose_a or adjoint_a))
+        ct = unbroadcast(xp, ct, _turned_shape(a_shape, transpose_a or adjoint_a))
     return _seen(xp, ct, transpose_a, adjoint_a)
 
 
@@ -129,7 +123,7 @@ def _matvec_right(
     a = _seen(xp, a, transpose_a, adjoint_a)
     if len(b_shape) == 1:
         return xp.matmul(_rows(xp, a), xp.reshape(g, (math.prod(g.shape),)), False, False, True)
-    return summed_to(xp, xp.matvec(a, g, False, True), b_shape)
+    return unbroadcast(xp, xp.matvec(a, g, False, True), b_shape)
 
 
 @op(

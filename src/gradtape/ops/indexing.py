@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gradtape.errors import AxisError, DTypeError, OutOfRangeError, ShapeError
+from gradtape.ops.broadcasting import unbroadcast
 from gradtape.ops.gathering import gather, gather_nd, take
 from gradtape.ops.op import REGISTRY, Namespace, Sample, composite, op, raw
 from gradtape.ops.scatter import (
@@ -243,17 +244,7 @@ def _written(xp: Namespace, g: Any, index: Index, v_shape: tuple[int, ...]) -> A
     last = _last_at(index, g.shape)
     if last is not None:
         part = xp.where(last, part, 0.0)
-    return _summed(xp, part, v_shape)
-
-
-def _summed(xp: Namespace, g: Any, shape: tuple[int, ...]) -> Any:
-    """g summed over what broadcasting `shape` to its own has added or stretched; ones may lead `shape`."""
-    core = shape[max(0, len(shape) - g.ndim) :]
-    added = g.ndim - len(core)
-    stretched = [i + added for i, n in enumerate(core) if n == 1 and g.shape[i + added] != 1]
-    if added or stretched:
-        g = xp.reduce_sum(g, (*range(added), *stretched))
-    return g if g.shape == shape else xp.reshape(g, shape)
+    return unbroadcast(xp, part, v_shape)
 
 
 @op(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradtape.errors import LinearAlgebraError, ShapeError
-from gradtape.ops.contraction import summed_to
+from gradtape.ops.broadcasting import unbroadcast
 from gradtape.ops.op import Namespace, Sample, Uniform, composite, op
 from gradtape.tensor import Array, Tensor, TensorLike
 
@@ -115,14 +115,16 @@ def _solve_matrix(
 ) -> Any:
     """A X = B: -A⁻ᴴ G Xᴴ; Aᴴ X = B: -X (A⁻¹ G)ᴴ."""
     ct = xp.solve(matrix, g, not adjoint)
-    return summed_to(xp, -(_outer(xp, out, ct) if adjoint else _outer(xp, ct, out)), matrix.shape)
+    return unbroadcast(xp, -(_outer(xp, out, ct) if adjoint else _outer(xp, ct, out)), matrix.shape)
 
 
 @op(
     promote=True,
     vjp=(
         _solve_matrix,
-        lambda xp, g, matrix, rhs_shape, adjoint: summed_to(xp, xp.solve(matrix, g, not adjoint), rhs_shape),
+        lambda xp, g, matrix, rhs_shape, adjoint: unbroadcast(
+            xp, xp.solve(matrix, g, not adjoint), rhs_shape
+        ),
     ),
     dtypes="fdFD",
     samples=[

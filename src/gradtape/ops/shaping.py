@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradtape.errors import ShapeError
+from gradtape.ops.broadcasting import unbroadcast
 from gradtape.ops.namespace import Namespace
 from gradtape.ops.op import op
 from gradtape.ops.sample import Sample, Uniform
@@ -329,17 +330,8 @@ def split(
 # -- more of the same ----------------------------------------------------------------------------------------
 
 
-def _broadcast_to_vjp(xp: Namespace, g: Any, input_shape: tuple[int, ...]) -> Any:
-    shape = g.shape
-    if shape == input_shape:
-        return g
-    added = len(shape) - len(input_shape)
-    stretched = (i + added for i, n in enumerate(input_shape) if n == 1 and shape[i + added] != 1)
-    return xp.reshape(xp.reduce_sum(g, (*range(added), *stretched), False), input_shape)
-
-
 @op(
-    vjp=_broadcast_to_vjp,
+    vjp=lambda xp, g, input_shape: unbroadcast(xp, g, input_shape),
     samples=[
         Sample((3, 1), [2, 3, 4]),
         Sample((), [2, 3]),
