@@ -40,7 +40,7 @@ _WEAK = {
     bool: np.dtype("bool"),
     complex: np.dtype("complex128"),
 }
-_STORES = opcode.opmap["STORE_SUBSCR"]
+_STORES = {opcode.opmap.get(name) for name in ("STORE_SUBSCR", "STORE_SLICE")}
 
 
 class Value:
@@ -102,7 +102,7 @@ class Value:
 
     def _refuse_storing(self, caller: Any) -> None:
         """Raises if the calling instruction is `array[...] = self` and a tape follows this value."""
-        if not local.recorders or caller.f_code.co_code[caller.f_lasti] != _STORES:
+        if not local.recorders or caller.f_code.co_code[caller.f_lasti] not in _STORES:
             return
         if isinstance(self, Variable):
             for recorder in local.recorders:
