@@ -452,14 +452,20 @@ def test_pickling_keeps_shared_variables_shared():
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
-def test_copies_are_values_of_their_own(copied):
+def test_a_copy_of_a_tensor_keeps_its_derivative_and_is_assigned_apart(copied):
     t = gt.constant([1.0, 2.0])
-    other = copied(t)
-    assert repr(other) == repr(t)
     with gt.GradientTape() as tape:
         tape.watch(t)
-        y = t * other
-    check(tape.gradient(y, t), [1.0, 2.0])
+        square = t * t
+        other = copied(square)
+        y = other * 3.0
+    check(tape.gradient(y, t), [6.0, 12.0])
+    other[0] = 9.0
+    np.testing.assert_array_equal(square.numpy(), [1.0, 4.0])
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_of_a_variable_is_a_variable_of_its_own(copied):
     v = gt.Variable([1.0, 2.0], name="v", trainable=False)
     other = copied(v)
     assert repr(other) == repr(v)

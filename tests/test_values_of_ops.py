@@ -246,20 +246,23 @@ def solve(matrix: np.ndarray, rhs: np.ndarray, adjoint: bool = False) -> np.ndar
     return np.linalg.inv(hermitian(matrix, adjoint)) @ rhs
 
 
-def diag(diagonal: np.ndarray, k: int = 0, num_rows: int = -1, num_cols: int = -1) -> np.ndarray:
+def diag(
+    diagonal: np.ndarray, k: int = 0, num_rows: int = -1, num_cols: int = -1, padding_value: float = 0
+) -> np.ndarray:
     """As large as it must be, where no size is asked for; square if none is."""
     n = diagonal.shape[-1]
     least = (n + abs(k),) * 2 if num_rows == num_cols == -1 else (n + max(-k, 0), n + max(k, 0))
     rows, columns = (
         most if asked == -1 else asked for asked, most in zip((num_rows, num_cols), least, strict=True)
     )
-    found = np.zeros((*diagonal.shape[:-1], rows, columns), diagonal.dtype)
+    found = np.full((*diagonal.shape[:-1], rows, columns), padding_value, diagonal.dtype)
     for i in range(n):
         found[..., i + max(-k, 0), i + max(k, 0)] = diagonal[..., i]
     return found
 
 
-def softmax(logits: np.ndarray, axis: int = -1) -> np.ndarray:
+def softmax(logits: np.ndarray, axis: int | None = None) -> np.ndarray:
+    axis = -1 if axis is None else axis
     weights = np.exp(logits)
     return weights / np.sum(weights, axis, keepdims=True)
 
@@ -400,6 +403,7 @@ REFERENCES: dict[str, Reference] = {
     "polygamma": lambda a, x: scipy.special.polygamma(np.asarray(a).astype(int), x),
     "xlogy": safe(lambda x, y: x * np.log(y), lambda x, y: x == 0),
     "xdivy": safe(lambda x, y: x / y, lambda x, y: x == 0),
+    "zero_or_quotient": safe(lambda x, y: x / y, lambda x, y: x == 0),
     # reductions
     "reduce_sum": reducing(np.sum),
     "reduce_mean": over_nothing(np.mean, np.nan),
@@ -456,6 +460,7 @@ REFERENCES: dict[str, Reference] = {
     "read_segments": read_segments,
     "top_k_indices": lambda input, k=1: top_k(input, k)[1],
     "boolean_mask": boolean_mask,
+    "true_places": lambda x: np.stack(np.nonzero(np.atleast_1d(x)), -1)[:, : np.ndim(x)],
     "scatter_nd": lambda indices, updates, shape: scattered(
         np.zeros(shape, updates.dtype), indices, updates, True
     ),
@@ -497,7 +502,7 @@ REFERENCES: dict[str, Reference] = {
     "gelu": gelu,
     "silu": lambda x, beta=1.0: x / (1 + np.exp(-beta * x)),
     "softmax": softmax,
-    "log_softmax": lambda x, axis=-1: np.log(softmax(x, axis)),
+    "log_softmax": lambda x, axis=None: np.log(softmax(x, axis)),
     "moments": moments,
     "dropout": lambda x, rate, **_: x,  # with a rate of 0; more in the tests of random numbers
     "l2_loss": lambda x: np.sum(x * x) / 2,

@@ -31,7 +31,6 @@ from gradtape.ops.arithmetic import (
     sign,
     square,
     subtract,
-    where,
 )
 from gradtape.ops.arithmetic import divide as truediv
 from gradtape.ops.comparison import (
@@ -56,6 +55,7 @@ from gradtape.ops.indexing import (
     sort,
     tensor_scatter_nd_add,
     tensor_scatter_nd_update,
+    where,
 )
 from gradtape.ops.making import (
     cast,
@@ -114,6 +114,7 @@ from gradtape.ops.transcendental import (
     asin,
     asinh,
     atan,
+    atan2,
     atanh,
     cos,
     cosh,
@@ -153,6 +154,7 @@ __all__ = [
     "asin",
     "asinh",
     "atan",
+    "atan2",
     "atanh",
     "bool",
     "boolean_mask",

@@ -3,7 +3,7 @@
 from gradtape.ops.contraction import einsum, matmul, matvec, tensordot
 from gradtape.ops.linalg import cholesky, det, diag, diag_part, inv, matrix_transpose, slogdet, solve, trace
 from gradtape.ops.making import eye
-from gradtape.ops.reduction import norm
+from gradtape.ops.reduction import global_norm, norm
 
 __all__ = [
     "cholesky",
@@ -12,6 +12,7 @@ __all__ = [
     "diag_part",
     "einsum",
     "eye",
+    "global_norm",
     "inv",
     "matmul",
     "matrix_transpose",

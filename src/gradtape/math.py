@@ -43,7 +43,7 @@ from gradtape.ops.comparison import (
     not_equal,
 )
 from gradtape.ops.indexing import segment_sum, top_k, unsorted_segment_sum
-from gradtape.ops.nn import l2_loss, log_softmax, softmax
+from gradtape.ops.nn import log_softmax, softmax
 from gradtape.ops.reduction import (
     argmax,
     argmin,
@@ -120,7 +120,6 @@ __all__ = [
     "is_finite",
     "is_inf",
     "is_nan",
-    "l2_loss",
     "less",
     "less_equal",
     "lgamma",

@@ -1,5 +1,6 @@
 """TensorFlow's `tf.nn`: the ops of neural networks, by name."""
 
+from gradtape.ops.indexing import top_k
 from gradtape.ops.nn import (
     bias_add,
     dropout,
@@ -19,6 +20,7 @@ from gradtape.ops.nn import (
     softmax_cross_entropy_with_logits,
     sparse_softmax_cross_entropy_with_logits,
 )
+from gradtape.ops.nn import silu as swish
 from gradtape.ops.transcendental import sigmoid, softplus, tanh
 
 __all__ = [
@@ -41,5 +43,7 @@ __all__ = [
     "softmax_cross_entropy_with_logits",
     "softplus",
     "sparse_softmax_cross_entropy_with_logits",
+    "swish",
     "tanh",
+    "top_k",
 ]

@@ -81,8 +81,7 @@ class GradientTape:
         return self
 
     def __exit__(self, *problem: object) -> None:
-        if self._recording:
-            self._stop()
+        self._stop()
 
     def _start(self) -> None:
         self._recording = True
@@ -349,4 +348,4 @@ def _seed(x: Value, given: TensorLike) -> Tensor:
 def _answer(g: Any, source: Value, unconnected: UnconnectedGradients) -> Tensor | None:
     if g is None:
         return Tensor(np.zeros_like(source._value)[()]) if unconnected is UnconnectedGradients.ZERO else None
-    return g if isinstance(g, Tensor) else Tensor(g)
+    return with_key(g._value, g._key) if isinstance(g, Tensor) else Tensor(g)

@@ -225,8 +225,11 @@ class Tensor(Value):
     def __reduce__(self) -> tuple[Any, ...]:
         return Tensor, (self._value,)
 
+    def __copy__(self) -> "Tensor":
+        return with_key(self._value, self._key)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "Tensor":
-        return Tensor(self._value)
+        return with_key(self._value, self._key)
 
     if TYPE_CHECKING:
 
@@ -379,6 +382,10 @@ def as_array(value: Any, dtype: np.dtype[Any] | None = None) -> Array:
         found = _WEAK[kind]
         if kind is int and not -(2**31) <= value < 2**31:
             found = np.dtype("int64")
+            if not -(2**63) <= value < 2**63:
+                raise DTypeError(
+                    f"cannot make a tensor of {_brief(value)}: it does not fit int64; make it a float"
+                )
         return found.type(value)
     try:
         array = np.array(value)
@@ -390,7 +397,9 @@ def as_array(value: Any, dtype: np.dtype[Any] | None = None) -> Array:
         lossy = {"f": "biu", "c": "biuf"}.get(array.dtype.kind, "")
         if dtype.kind in lossy and isinstance(value, (list, tuple, float, complex)):
             raise DTypeError(f"cannot make a tensor of dtype {dtype} of {_brief(value)}; cast it")
-        array = array.astype(dtype, copy=False)
+        given, array = array, array.astype(dtype, copy=False)
+        if given.dtype.kind in "iu" and dtype.kind in "iu" and not np.array_equal(given, array):
+            raise DTypeError(f"cannot make a tensor of dtype {dtype} of {_brief(value)}: it does not fit")
     elif isinstance(value, (list, tuple, range)) and not holds(value, (np.ndarray, np.generic)):
         array = array.astype(_weak_dtype(array), copy=False)
     return array if array.ndim else array[()]

@@ -22,6 +22,7 @@ from gradtape.numpy.functions import (
     argmin,
     argsort,
     asarray,
+    broadcast_arrays,
     clip,
     concat,
     cumulative_prod,
@@ -37,18 +38,21 @@ from gradtape.numpy.functions import (
     mean,
     min,
     moveaxis,
+    nonzero,
     ones,
     ones_like,
     permute_dims,
     prod,
     repeat,
     reshape,
+    roll,
     sort,
     squeeze,
     std,
     sum,
     swapaxes,
     take,
+    tensordot,
     tile,
     unstack,
     var,
@@ -98,10 +102,11 @@ from gradtape.ops.comparison import (
 from gradtape.ops.comparison import is_finite as isfinite
 from gradtape.ops.comparison import is_inf as isinf
 from gradtape.ops.comparison import is_nan as isnan
-from gradtape.ops.contraction import einsum, tensordot
+from gradtape.ops.contraction import einsum
 from gradtape.ops.linalg import matrix_transpose
 from gradtape.ops.making import cast as astype
-from gradtape.ops.shaping import broadcast_to, roll, stack
+from gradtape.ops.making import identity as positive
+from gradtape.ops.shaping import broadcast_to, stack
 from gradtape.ops.transcendental import (
     acos,
     acosh,
@@ -153,6 +158,7 @@ __all__ = [
     "bitwise_or",
     "bitwise_xor",
     "bool",
+    "broadcast_arrays",
     "broadcast_to",
     "ceil",
     "clip",
@@ -213,11 +219,13 @@ __all__ = [
     "nan",
     "negative",
     "newaxis",
+    "nonzero",
     "not_equal",
     "ones",
     "ones_like",
     "permute_dims",
     "pi",
+    "positive",
     "pow",
     "prod",
     "real",

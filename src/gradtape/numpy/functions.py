@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from gradtape.errors import ShapeError
+from gradtape.errors import AxisError, ShapeError
 from gradtape.ops import arithmetic, contraction, indexing, making, reduction, shaping, transcendental
 from gradtape.tensor import DTypeLike, Tensor, TensorLike, Value, as_dtype, holds
 
@@ -310,7 +310,11 @@ def swapaxes(x: TensorLike, axis1: int, axis2: int) -> Tensor:
     """
     x = making.convert_to_tensor(x)
     order = list(range(x.ndim))
-    order[axis1], order[axis2] = order[axis2], order[axis1]
+    try:
+        first, second = normalize_axis_tuple((axis1, axis2), x.ndim, allow_duplicate=True)
+    except IndexError:
+        raise AxisError(f"swapaxes: axes {axis1} and {axis2} of an array of shape {x.shape}") from None
+    order[first], order[second] = second, first
     return shaping.transpose(x, order)
 
 
@@ -363,6 +367,26 @@ def flip(x: TensorLike, axis: Axis = None) -> Tensor:
     return shaping.reverse(x, tuple(axes))
 
 
+def roll(x: TensorLike, shift: int | Sequence[int], axis: Axis = None) -> Tensor:
+    """Each element `shift` places further along its axis, or in the flattened array if none is named.
+
+    >>> gnp.roll([1.0, 2.0, 3.0], 1)
+    <tf.Tensor: shape=(3,), dtype=float32, numpy=array([3., 1., 2.], dtype=float32)>
+    """
+    return shaping.roll(x, shift, axis)
+
+
+def broadcast_arrays(*arrays: TensorLike) -> list[Tensor]:
+    """The arrays, each broadcast to the shape that they have together.
+
+    >>> [x.shape for x in gnp.broadcast_arrays([1.0, 2.0], [[3.0], [4.0]])]
+    [(2, 2), (2, 2)]
+    """
+    tensors = [asarray(x) for x in arrays]
+    shape = np.broadcast_shapes(*(x.shape for x in tensors))
+    return [shaping.broadcast_to(x, shape) for x in tensors]
+
+
 def tile(x: TensorLike, repetitions: int | Sequence[int]) -> Tensor:
     """The array repeated as a block along each axis.
 
@@ -400,6 +424,15 @@ def clip(x: TensorLike, min: TensorLike = None, max: TensorLike = None) -> Tenso
     return making.identity(x) if max is None else arithmetic.minimum(x, max)
 
 
+def nonzero(x: TensorLike) -> tuple[Tensor, ...]:
+    """The indices (int64) of the elements that are not 0, or true: a vector for each axis.
+
+    >>> gnp.nonzero([0.0, 1.0, 2.0])
+    (<tf.Tensor: shape=(2,), dtype=int64, numpy=array([1, 2])>,)
+    """
+    return unstack(indexing.true_places(x), 1)
+
+
 def where(condition: TensorLike, x1: TensorLike, x2: TensorLike) -> Tensor:
     """x1 where the condition is true, x2 elsewhere.
 
@@ -416,6 +449,15 @@ def matmul(x1: TensorLike, x2: TensorLike) -> Tensor:
     <tf.Tensor: shape=(2,), dtype=float64, numpy=array([1., 2.])>
     """
     return contraction.matmul(x1, x2)
+
+
+def tensordot(x1: TensorLike, x2: TensorLike, axes: int | Sequence[Sequence[int]] = 2) -> Tensor:
+    """The sum of products over axes of x1 paired with axes of x2; see `gradtape.tensordot`.
+
+    >>> gnp.tensordot([[1.0, 2.0]], [[3.0, 4.0]])
+    <tf.Tensor: shape=(), dtype=float32, numpy=11.0>
+    """
+    return contraction.tensordot(x1, x2, axes)
 
 
 def vecdot(x1: TensorLike, x2: TensorLike, axis: int = -1) -> Tensor:

@@ -6,6 +6,7 @@ NumPy's arguments. What is not in the tables raises UnsupportedFunctionError, ne
 """
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from gradtape.errors import UnsupportedFunctionError
 from gradtape.numpy import functions
 from gradtape.ops import arithmetic, contraction, making, reduction, shaping
 from gradtape.ops import linalg as matrices
+from gradtape.ops.operands import weakened
 from gradtape.tensor import Tensor, TensorLike, Value
 
 __all__ = ["FUNCTIONS", "UFUNCS"]
@@ -51,18 +53,34 @@ def _pad(
 
 
 def _dot(a: TensorLike, b: TensorLike) -> Tensor:
-    left, right = making.convert_to_tensor(a), making.convert_to_tensor(b)
+    left, right = (making.convert_to_tensor(x) for x in weakened([a, b]))
     if not left.ndim or not right.ndim:
         return left * right
     return contraction.tensordot(left, right, [[left.ndim - 1], [max(right.ndim - 2, 0)]])
 
 
 def _outer(a: TensorLike, b: TensorLike) -> Tensor:
-    return shaping.reshape(a, (-1, 1)) * shaping.reshape(b, (1, -1))
+    left, right = weakened([a, b])
+    return shaping.reshape(left, (-1, 1)) * shaping.reshape(right, (1, -1))
 
 
 def _ravel(a: TensorLike) -> Tensor:
     return shaping.reshape(a, (-1,))
+
+
+def _clip(
+    a: TensorLike,
+    a_min: TensorLike = None,
+    a_max: TensorLike = None,
+    *,
+    min: TensorLike = None,
+    max: TensorLike = None,
+) -> Tensor:
+    return functions.clip(a, a_min if min is None else min, a_max if max is None else max)
+
+
+def _tile(A: TensorLike, reps: Any) -> Tensor:
+    return functions.tile(A, reps)
 
 
 def _diag(v: TensorLike, k: int = 0) -> Tensor:
@@ -70,11 +88,49 @@ def _diag(v: TensorLike, k: int = 0) -> Tensor:
     return matrices.diag(v, k) if v.ndim == 1 else matrices.diag_part(v, k)
 
 
+def _as_dtype(a: TensorLike, dtype: Any) -> TensorLike:
+    return a if dtype is None else making.cast(a, dtype)
+
+
+def _mean(a: TensorLike, axis: Any = None, dtype: Any = None, *, keepdims: bool = False) -> Tensor:
+    return gnp.mean(_as_dtype(a, dtype), axis, keepdims)
+
+
+def _diagonal(a: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+    return gnp.linalg.diagonal(gnp.moveaxis(a, (axis1, axis2), (-2, -1)), offset)
+
+
+def _trace(a: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None) -> Tensor:
+    return reduction.reduce_sum(_as_dtype(_diagonal(a, offset, axis1, axis2), dtype), -1)
+
+
 def _variance(of: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def variance(a: TensorLike, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
-        return of(a, axis, ddof, keepdims)
+    def variance(
+        a: TensorLike,
+        axis: Any = None,
+        dtype: Any = None,
+        *,
+        ddof: float = 0,
+        keepdims: bool = False,
+        correction: float | None = None,
+    ) -> Tensor:
+        return of(_as_dtype(a, dtype), axis, ddof if correction is None else correction, keepdims)
 
     return variance
+
+
+def _round(a: TensorLike, decimals: int = 0) -> Tensor:
+    if not decimals:
+        return arithmetic.round(a)
+    return making.convert_to_tensor(np.round(making.convert_to_tensor(a).numpy(), decimals))
+
+
+def _angle(z: TensorLike, deg: bool = False) -> Tensor:
+    return arithmetic.angle(z) * (180 / math.pi) if deg else arithmetic.angle(z)
+
+
+def _where(condition: TensorLike, *values: TensorLike) -> Any:
+    return gnp.where(condition, *values) if values else gnp.nonzero(condition)
 
 
 def _norm(x: TensorLike, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
@@ -128,9 +184,9 @@ UFUNCS: dict[Any, Callable[..., Any]] = {
 
 # The functions whose arguments are the array API standard's already.
 _SAME = """
-    all any argmax argmin astype broadcast_to clip einsum expand_dims flip full_like imag matrix_transpose max
-    mean min moveaxis ones_like prod real repeat reshape roll round squeeze stack sum swapaxes take tensordot
-    tile unstack where zeros_like
+    all any argmax argmin astype broadcast_arrays broadcast_to clip cumulative_prod cumulative_sum einsum
+    expand_dims flip full_like imag matrix_transpose max min moveaxis nonzero ones_like prod real repeat
+    reshape roll squeeze stack sum swapaxes take tensordot tile unstack zeros_like
 """.split()  # noqa: SIM905
 
 FUNCTIONS: dict[Any, Callable[..., Any]] = {
@@ -142,25 +198,30 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     },
     np.amax: gnp.max,
     np.amin: gnp.min,
-    np.angle: arithmetic.angle,
-    np.around: gnp.round,
+    np.angle: _angle,
+    np.around: _round,
+    np.round: _round,
     np.argsort: _sort(gnp.argsort),
     np.sort: _sort(gnp.sort),
     np.concatenate: _concatenate,
+    np.clip: _clip,
     np.cumsum: _cumulative(reduction.cumsum),
     np.cumprod: _cumulative(reduction.cumprod),
     np.diag: _diag,
-    np.diagonal: matrices.diag_part,
+    np.diagonal: _diagonal,
     np.dot: _dot,
     np.linalg.norm: _norm,
+    np.mean: _mean,
     np.outer: _outer,
     np.pad: _pad,
     np.ravel: _ravel,
     np.split: _split,
     np.std: _variance(gnp.std),
     np.var: _variance(gnp.var),
-    np.trace: matrices.trace,
+    np.tile: _tile,
+    np.trace: _trace,
     np.transpose: gnp.permute_dims,
+    np.where: _where,
     **{
         f: _on_arrays(f)
         for f in (

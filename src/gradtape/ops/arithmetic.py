@@ -40,6 +40,7 @@ __all__ = [
     "squared_difference",
     "subtract",
     "where",
+    "zero_or_quotient",
 ]
 
 _PYTHON = (int, float, bool, complex)
@@ -110,9 +111,37 @@ def square(x: TensorLike) -> Tensor:
     """
 
 
-@elementwise(lambda x: 1 / x, lambda xp, out: -(out * out), low=0.5, dtypes="efdFD")
+@np.errstate(invalid="ignore", over="ignore")
+def _zero_or_quotient(x: Array, y: Array) -> Array:
+    quotient = x / y
+    total = np.vdot(quotient, quotient)  # NaN if any is, and the fastest way to know
+    return quotient if total == total else np.where(x == 0, quotient.dtype.type(0), quotient)[()]
+
+
+@elementwise(
+    _zero_or_quotient,
+    lambda xp, g, y: xp.zero_or_quotient(g, y),
+    lambda xp, g, y, out: xp.zero_or_quotient(g * -out, y),
+    low=(-2.0, 0.5),
+    dtypes="efdFD",
+)
+def zero_or_quotient(x: TensorLike, y: TensorLike) -> Tensor:
+    """x / y, elementwise with broadcasting, and 0 where x is 0, also over 0 and NaN.
+
+    It makes cotangents of functions whose slope can be infinite: what the target does not depend on gets 0.
+    Unlike that of `xdivy`, its derivative by x is 1 / y where x is 0, too.
+
+    >>> from gradtape.ops.arithmetic import zero_or_quotient
+    >>> zero_or_quotient([0.0, 2.0], [0.0, 4.0])
+    <tf.Tensor: shape=(2,), dtype=float32, numpy=array([0. , 0.5], dtype=float32)>
+    """
+
+
+@elementwise(lambda x: 1 / x, lambda xp, g, x: -xp.zero_or_quotient(g, x * x), low=0.5, dtypes="efdFD")
 def reciprocal(x: TensorLike) -> Tensor:
-    """1 / x, elementwise; integers are divided as float64.
+    """1 / x, elementwise; integers are divided as float64. (1 / x)' = -1 / x².
+
+    Where the cotangent is 0 so is that of x, even if x is 0.
 
     >>> gt.math.reciprocal([2.0, 4.0])
     <tf.Tensor: shape=(2,), dtype=float32, numpy=array([0.5 , 0.25], dtype=float32)>
@@ -444,8 +473,8 @@ def sign(x: TensorLike) -> Tensor:
 
 
 @elementwise(operator.attrgetter("real"), 1, dtypes="efdFD")
-def real(x: TensorLike) -> Tensor:
-    """The real part, elementwise; a real x itself.
+def real(input: TensorLike) -> Tensor:
+    """The real part, elementwise; real values themselves.
 
     >>> gt.math.real([3.0 + 4.0j])
     <tf.Tensor: shape=(1,), dtype=float64, numpy=array([3.])>
@@ -453,17 +482,17 @@ def real(x: TensorLike) -> Tensor:
 
 
 @op(
-    vjp=lambda xp, g, x_dtype: g * 1j if x_dtype.kind == "c" else xp.zeros_like(g),
+    vjp=lambda xp, g, input_dtype: g * 1j if input_dtype.kind == "c" else xp.zeros_like(g),
     samples=[Sample((3, 4)), Sample(()), Sample((0, 2))],
     dtypes="efdFD",
 )
-def imag(x: TensorLike) -> Array:
-    """The imaginary part, elementwise; zeros for a real x.
+def imag(input: TensorLike) -> Array:
+    """The imaginary part, elementwise; zeros for real values.
 
     >>> gt.math.imag([3.0 + 4.0j])
     <tf.Tensor: shape=(1,), dtype=float64, numpy=array([4.])>
     """
-    return x.imag
+    return input.imag
 
 
 @elementwise(operator.methodcaller("conjugate"), lambda xp, g: xp.conj(g), dtypes="efdFD")
@@ -475,12 +504,12 @@ def conj(x: TensorLike) -> Tensor:
     """
 
 
-def _angle(xp: Namespace, x: Any) -> Any:
-    return xp.divide_no_nan(-1j, x) if x.dtype.kind == "c" else xp.zeros_like(x)
+def _angle(xp: Namespace, input: Any) -> Any:
+    return xp.divide_no_nan(-1j, input) if input.dtype.kind == "c" else xp.zeros_like(input)
 
 
 @elementwise(lambda x: np.arctan2(x.imag, x.real), _angle, dtypes="efdFD")
-def angle(x: TensorLike) -> Tensor:
+def angle(input: TensorLike) -> Tensor:
     """The angle of complex values against the positive real axis, in (-π, π]; 0 or π for real ones.
 
     >>> gt.math.angle([1.0j, -1.0])

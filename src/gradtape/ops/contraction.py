@@ -12,6 +12,7 @@ import numpy as np
 from gradtape.errors import AxisError, ShapeError
 from gradtape.ops.broadcasting import unbroadcast
 from gradtape.ops.op import Namespace, Sample, composite, op
+from gradtape.ops.operands import weakened
 from gradtape.tensor import Array, Tensor, TensorLike
 
 __all__ = ["einsum", "matmul", "matvec", "tensordot"]
@@ -127,7 +128,7 @@ def _matvec_right(
 
 
 @op(
-    promote=True,
+    promote=("a", "b"),
     vjp=(_matmul_left, _matmul_right),
     dtypes="efdFD",
     samples=[
@@ -183,7 +184,7 @@ def matmul(
 
 
 @op(
-    promote=True,
+    promote=("a", "b"),
     vjp=(_matvec_left, _matvec_right),
     dtypes="efdFD",
     samples=[
@@ -320,7 +321,7 @@ def _contract_as_matrices(a: Array, b: Array, pair: _Pair) -> Array:
 
 
 @op(
-    promote=True,
+    promote=("a", "b"),
     vjp=(
         lambda xp, g, b, left, right, to: xp._contract(g, xp.conj(b), to, right, left),
         lambda xp, g, a, left, right, to: xp._contract(xp.conj(a), g, left, to, right),
@@ -414,7 +415,7 @@ def tensordot(xp: Namespace, a: TensorLike, b: TensorLike, axes: int | Sequence[
     >>> gt.linalg.tensordot([[1.0, 2.0], [3.0, 4.0]], [[1.0, 0.0], [0.0, 1.0]], 2)
     <tf.Tensor: shape=(), dtype=float32, numpy=5.0>
     """
-    a, b = _measured(xp, a), _measured(xp, b)
+    a, b = weakened([a, b])
     axes = axes.numpy() if isinstance(axes, Tensor) else axes
     summed_a, summed_b = _axes_pair(axes, a.ndim, b.ndim)
     labels = _labels(a.ndim + b.ndim)
@@ -428,11 +429,6 @@ def tensordot(xp: Namespace, a: TensorLike, b: TensorLike, axes: int | Sequence[
             )
     out = [label for label in left + right if (label in left) != (label in right)]
     return xp._contract(a, b, "".join(left), "".join(right), "".join(out))  # type: ignore[no-any-return]
-
-
-def _measured(xp: Namespace, x: Any) -> Any:
-    """x if it knows its shape, else as a tensor."""
-    return x if hasattr(x, "shape") else xp.convert_to_tensor(x)
 
 
 class _Plan(NamedTuple):
@@ -592,7 +588,7 @@ def einsum(xp: Namespace, equation: str, *inputs: TensorLike, optimize: str | bo
         raise TypeError(
             f"einsum: wanted an equation such as 'ij,jk->ik' first, got {type(equation).__name__}"
         )
-    values = [_measured(xp, x) for x in inputs]
+    values = weakened(inputs)
     plan = _plan(equation, tuple(x.shape for x in values), optimize)
     for i, (shape, labels, keep) in enumerate(plan.operands):
         if values[i].shape != shape:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gradtape.errors import AxisError, DTypeError, OutOfRangeError, ShapeError
+from gradtape.ops import arithmetic
 from gradtape.ops.broadcasting import unbroadcast
 from gradtape.ops.gathering import gather, gather_nd, take
 from gradtape.ops.op import REGISTRY, Namespace, Sample, composite, op, raw
@@ -45,7 +46,9 @@ __all__ = [
     "tensor_scatter_nd_add",
     "tensor_scatter_nd_update",
     "top_k",
+    "true_places",
     "unsorted_segment_sum",
+    "where",
 ]
 
 # Ints, slices of ints, None, Ellipsis, bools, and private arrays of intp or bool with at least one axis.
@@ -163,6 +166,8 @@ def read_at(x: TensorLike, index: Any) -> Array:
         return x[index]
     except IndexError as problem:
         raise _beyond("getitem", problem, x) from None
+    except ValueError as problem:
+        raise ShapeError(f"getitem: {problem} (got an array of shape {x.shape})") from None
 
 
 @op(
@@ -248,6 +253,7 @@ def _written(xp: Namespace, g: Any, index: Index, v_shape: tuple[int, ...]) -> A
 
 
 @op(
+    promote=("x", "v"),
     vjp=(
         lambda xp, g, index: xp.write_at(g, 0.0, index),
         lambda xp, g, index, v_shape: _written(xp, g, index, v_shape),
@@ -319,6 +325,49 @@ def setitem(xp: Namespace, x: TensorLike, v: TensorLike, index: Any) -> Tensor:
 
 
 # -- masks ---------------------------------------------------------------------------------------------------
+
+
+@op(
+    differentiable=False,
+    samples=[
+        Sample(np.array([[True, False], [True, True]])),
+        Sample((2, 3)),
+        Sample(True),
+        Sample(np.zeros((0, 2), bool)),
+    ],
+    dtypes="efdFD",
+)
+def true_places(condition: TensorLike) -> Array:
+    """The indices (int64) of the elements that are true, or not 0, one row for each.
+
+    >>> from gradtape.ops.indexing import true_places
+    >>> true_places([True, False, True]).numpy()
+    array([[0],
+           [2]])
+    """
+    return np.argwhere(condition)
+
+
+def where(
+    condition: TensorLike, x: TensorLike = None, y: TensorLike = None, name: str | None = None
+) -> Tensor:
+    """x where the condition holds and y elsewhere, elementwise, all three broadcast against each other.
+
+    No derivative reaches the one that was not chosen, not even an infinite one. With the condition alone: the
+    indices (int64) of its elements that are true, or not 0, as the rows of a matrix. Raises ValueError if
+    only one of x and y is given.
+
+    >>> gt.where([True, False], [1.0, 2.0], 0.0)
+    <tf.Tensor: shape=(2,), dtype=float32, numpy=array([1., 0.], dtype=float32)>
+    >>> gt.where([True, False, True]).numpy()
+    array([[0],
+           [2]])
+    """
+    if x is None and y is None:
+        return true_places(condition)
+    if x is None or y is None:
+        raise ValueError("where: x and y must both be given, or neither")
+    return arithmetic.where(condition, x, y)
 
 
 @composite(

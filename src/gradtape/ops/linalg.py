@@ -119,7 +119,7 @@ def _solve_matrix(
 
 
 @op(
-    promote=True,
+    promote=("matrix", "rhs"),
     vjp=(
         _solve_matrix,
         lambda xp, g, matrix, rhs_shape, adjoint: unbroadcast(
@@ -346,6 +346,11 @@ def slogdet(input: TensorLike) -> Array:
 # -- diagonals -----------------------------------------------------------------------------------------------
 
 
+def _require_one(name: str, k: Any) -> None:
+    if not isinstance(k, int):
+        raise ShapeError(f"{name}: wanted one integer for k, got {k!r}; go diagonal by diagonal and stack")
+
+
 @op(
     vjp=lambda xp, g, k: xp.diag_part(g, k),
     dtypes="efdFD",
@@ -355,22 +360,26 @@ def slogdet(input: TensorLike) -> Array:
         Sample((2, 3), k=-2),
         Sample((2,), k=1, num_rows=2, num_cols=5),
         Sample((2,), num_rows=4),
-        Sample((2,), num_cols=4),
+        Sample((2,), num_cols=4, padding_value=3),
         Sample((0,)),
         Sample((0, 2)),
     ],
 )
-def diag(diagonal: TensorLike, k: int = 0, num_rows: int = -1, num_cols: int = -1) -> Array:
-    """Matrices of zeros with `diagonal` on their k-th diagonal; k > 0 is above the main one, k < 0 below.
+def diag(
+    diagonal: TensorLike, k: int = 0, num_rows: int = -1, num_cols: int = -1, padding_value: float = 0
+) -> Array:
+    """Matrices with `diagonal` on their k-th diagonal, else zeros; k > 0 is above the main one, k < 0 below.
 
     diagonal: (..., n); the result (..., n + |k|, n + |k|), or of num_rows rows and num_cols columns, whose
-    k-th diagonal it must fill. Raises ShapeError if it does not, or has no axes.
+    k-th diagonal it must fill. padding_value: what all other places hold. Raises ShapeError if the diagonal
+    does not fill its place, or has no axes, and for a band of diagonals, which TensorFlow takes.
 
     >>> gt.linalg.diag([1, 2])
     <tf.Tensor: shape=(2, 2), dtype=int32, numpy=
     array([[1, 0],
            [0, 2]], dtype=int32)>
     """
+    _require_one("diag", k)
     if not diagonal.ndim:
         raise ShapeError("diag: wanted diagonals (..., n), got shape (); expand_dims adds an axis")
     n = diagonal.shape[-1]
@@ -384,7 +393,7 @@ def diag(diagonal: TensorLike, k: int = 0, num_rows: int = -1, num_cols: int = -
             f"diag: a diagonal of length {n} does not fill the one at k={k} of {rows} rows and {columns} "
             f"columns; wanted {n + down} rows and {n + right} columns, or more of one of the two"
         )
-    out = np.zeros((*diagonal.shape[:-1], rows, columns), diagonal.dtype)
+    out = np.full((*diagonal.shape[:-1], rows, columns), padding_value, diagonal.dtype)
     place = np.arange(n)
     out[..., place + down, place + right] = diagonal
     return out
@@ -407,11 +416,12 @@ def diag_part(input: TensorLike, k: int = 0) -> Array:
     """The k-th diagonal of each matrix; k > 0 is above the main one, k < 0 below.
 
     input: (..., n, m), square or not; the result (..., length of the diagonal), a view. Raises ShapeError
-    below two axes, or if the matrices have no such diagonal.
+    below two axes, if the matrices have no such diagonal, and for a band of diagonals.
 
     >>> gt.linalg.diag_part([[1, 2], [3, 4]])
     <tf.Tensor: shape=(2,), dtype=int32, numpy=array([1, 4], dtype=int32)>
     """
+    _require_one("diag_part", k)
     if input.ndim < 2 or (k and not -input.shape[-2] < k < input.shape[-1]):
         raise ShapeError(
             f"diag_part: no diagonal k={k} in an array of shape {input.shape}; wanted (..., n, m), -n < k < m"

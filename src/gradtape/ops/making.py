@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
 from collections.abc import Callable, Sequence
@@ -56,18 +57,24 @@ def _publish(name: str, on_arrays: Callable[..., Any], on_tensors: Callable[...,
 # -- from values ---------------------------------------------------------------------------------------------
 
 
-def convert_to_tensor(value: TensorLike, dtype: DTypeLike = None, name: str | None = None) -> Tensor:
+def convert_to_tensor(
+    value: TensorLike, dtype: DTypeLike = None, dtype_hint: DTypeLike = None, name: str | None = None
+) -> Tensor:
     """A tensor of a number, a NumPy array, a nested list or a variable; a tensor comes back as it is.
 
     Python floats become float32, ints int32, bools bool, complex numbers complex128; NumPy arrays keep their
-    dtype and are copied. Tensors within lists are stacked, and derivatives flow to them. Raises DTypeError
-    for a tensor of another dtype than `dtype`, and for what is no number; ShapeError for ragged lists.
+    dtype and are copied. dtype_hint: the dtype to have if `value` can be converted to it and there is no
+    `dtype`. Tensors within lists are stacked, and derivatives flow to them. Raises DTypeError for a tensor
+    of another dtype than `dtype`, and for what is no number; ShapeError for ragged lists.
 
     >>> gt.convert_to_tensor([[1, 2], [3, 4]])
     <tf.Tensor: shape=(2, 2), dtype=int32, numpy=
     array([[1, 2],
            [3, 4]], dtype=int32)>
     """
+    if dtype is None and dtype_hint is not None:
+        with contextlib.suppress(DTypeError):
+            return convert_to_tensor(value, as_dtype(dtype_hint))
     if isinstance(value, (list, tuple)) and holds(value, Value):
         value = recorded.stack(value)
     array = convert_to_array(value, dtype)
@@ -117,8 +124,8 @@ _publish("constant", lambda value, dtype=None, shape=None: constant(value, dtype
 
 
 @elementwise(lambda x: x, 1, dtypes="efdFD")
-def identity(x: TensorLike) -> Tensor:
-    """The same values as a tensor of its own, which can be watched, asked for, or assigned to apart from `x`.
+def identity(input: TensorLike) -> Tensor:
+    """The same values as a tensor of its own, to be watched, asked for, or assigned to apart from `input`.
 
     >>> gt.identity([1.0, 2.0])
     <tf.Tensor: shape=(2,), dtype=float32, numpy=array([1., 2.], dtype=float32)>
@@ -350,20 +357,21 @@ def range(
         Sample((2, 1), (3,), 5),
         Sample((2,), (2,), 3, axis=-1),
         Sample((0,), (), 3),
+        Sample((2,), (), 0),
     ]
 )
 def linspace(xp: Namespace, start: TensorLike, stop: TensorLike, num: int, axis: int = 0) -> Tensor:
     """`num` evenly spaced numbers from `start` to `stop`, both included, along a new axis.
 
     float32 for Python floats, float64 for ints; start and stop broadcast, and derivatives flow to them:
-    (1 - w) start + w stop for w in 0, 1 / (num - 1), ..., 1. Raises ShapeError unless num is positive.
+    (1 - w) start + w stop for w in 0, 1 / (num - 1), ..., 1. Raises ShapeError if num is negative.
 
     >>> gt.linspace(0.0, 1.0, 5)
     <tf.Tensor: shape=(5,), dtype=float32, numpy=array([0.  , 0.25, 0.5 , 0.75, 1.  ], dtype=float32)>
     """
     count = int(num)
-    if count < 1:
-        raise ShapeError(f"linspace: num is {count}; wanted at least 1")
+    if count < 0:
+        raise ShapeError(f"linspace: num is {count}; wanted at least 0")
     given = [x if type(x) in (int, float, complex) else xp.asarray(x) for x in (start, stop)]
     kind = np.result_type(*(getattr(x, "dtype", x) for x in given))
     if kind.kind not in "fc":
@@ -394,12 +402,13 @@ def one_hot(
     depth: int,
     on_value: TensorLike = None,
     off_value: TensorLike = None,
-    axis: int = -1,
+    axis: int | None = None,
     dtype: DTypeLike = None,
 ) -> Array:
     """`on_value` (1) at the index along a new axis of length `depth`, and `off_value` (0) elsewhere.
 
-    The dtype is the values', else float32. An index that is not in 0 ... depth - 1 gives `off_value` only.
+    axis: the place of the new axis in the result, the last by default. The dtype is the values', else
+    float32. An index that is not in 0 ... depth - 1 gives `off_value` only.
     Raises DTypeError unless the indices are integers.
 
     >>> gt.one_hot([1, 0, -1], 2)
@@ -415,6 +424,7 @@ def one_hot(
     given = [x.dtype for x in values if x is not None]
     kind = as_dtype(dtype) if dtype is not None else np.result_type(*given) if given else np.dtype(np.float32)
     on, off = (default if x is None else x for x, default in zip(values, (1, 0), strict=True))
-    hot = np.expand_dims(index, axis)
-    places = np.arange(int(depth)).reshape(_along(axis % hot.ndim, hot.ndim))
+    place = -1 if axis is None else axis
+    hot = np.expand_dims(index, place)
+    places = np.arange(int(depth)).reshape(_along(place % hot.ndim, hot.ndim))
     return np.where(hot == places, np.asarray(on, kind), np.asarray(off, kind))

@@ -198,6 +198,10 @@ def silu(features: TensorLike, beta: TensorLike = 1.0) -> Tensor:
 # -- softmax -------------------------------------------------------------------------------------------------
 
 
+def _last(axis: int | None) -> int:
+    return -1 if axis is None else axis
+
+
 def _shifted(name: str, logits: Array, axis: int) -> Array:
     """The logits, of which the greatest along `axis` is made 0, in a new array."""
     if logits.dtype.kind != "f":
@@ -214,24 +218,26 @@ _AXES = [
     Sample((4,)),
     Sample((2, 3, 4), axis=1),
     Sample((3, 2), axis=-2),
+    Sample((2, 3), axis=None),
     Sample((0, 2)),
     Sample((2, 0)),
 ]
 
 
 @op(
-    vjp=lambda xp, g, out, axis: (g - xp.reduce_sum(g * out, axis, True)) * out,
+    vjp=lambda xp, g, out, axis: (g - xp.reduce_sum(g * out, _last(axis), True)) * out,
     samples=_AXES,
     dtypes="efd",
 )
-def softmax(logits: TensorLike, axis: int = -1) -> Array:
-    """exp(x) / sum(exp(x)) along `axis`, without overflow for any finite logits; the shape stays.
+def softmax(logits: TensorLike, axis: int | None = None) -> Array:
+    """exp(x) / sum(exp(x)) along `axis`, the last by default, without overflow for any finite logits.
 
     Raises ShapeError for a scalar, DTypeError unless the logits are of a floating dtype.
 
     >>> gt.nn.softmax([1.0, 1.0, 1e4]).numpy()
     array([0., 0., 1.], dtype=float32)
     """
+    axis = _last(axis)
     out = _shifted("softmax", logits, axis)
     np.exp(out, out)
     out /= np.add.reduce(out, axis, keepdims=True)
@@ -239,18 +245,19 @@ def softmax(logits: TensorLike, axis: int = -1) -> Array:
 
 
 @op(
-    vjp=lambda xp, g, out, axis: g - xp.exp(out) * xp.reduce_sum(g, axis, True),
+    vjp=lambda xp, g, out, axis: g - xp.exp(out) * xp.reduce_sum(g, _last(axis), True),
     samples=_AXES,
     dtypes="efd",
 )
-def log_softmax(logits: TensorLike, axis: int = -1) -> Array:
-    """x - log(sum(exp(x))) along `axis`, without overflow for any finite logits; the shape stays.
+def log_softmax(logits: TensorLike, axis: int | None = None) -> Array:
+    """x - log(sum(exp(x))) along `axis`, the last by default, without overflow for any finite logits.
 
     Raises ShapeError for a scalar, DTypeError unless the logits are of a floating dtype.
 
     >>> gt.nn.log_softmax([0.0, 0.0, 1e4]).numpy()
     array([-10000., -10000.,      0.], dtype=float32)
     """
+    axis = _last(axis)
     out = _shifted("log_softmax", logits, axis)
     if out.size:
         total = np.add.reduce(np.exp(out), axis, keepdims=True)
@@ -422,11 +429,16 @@ def dropout(
     dtypes="efd",
 )
 def moments(
-    xp: Namespace, x: TensorLike, axes: int | Sequence[int], keepdims: bool = False
+    xp: Namespace,
+    x: TensorLike,
+    axes: int | Sequence[int],
+    shift: TensorLike = None,
+    keepdims: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The mean of x over `axes`, and its variance: the mean of (x - mean)^2.
 
     Each without those axes, or with length 1 along them if `keepdims`. float16 is summed up in float32.
+    shift changes nothing, here as in TensorFlow.
 
     >>> mean, variance = gt.nn.moments([[1.0, 2.0], [3.0, 6.0]], axes=[0])
     >>> mean.numpy(), variance.numpy()
@@ -468,6 +480,7 @@ def _bias_vjp(xp: Namespace, g: Array, data_format: str | None) -> Array:
 
 
 @op(
+    promote=("value", "bias"),
     vjp=(lambda xp, g: g, _bias_vjp),
     samples=[
         Sample((3, 4), (4,)),

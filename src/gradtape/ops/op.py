@@ -3,8 +3,7 @@
 A rule is written against a namespace, `xp`, whose attributes are the ops by name: `raw` works on bare arrays,
 `recorded` on tensors that the recorders of this thread hear of. A rule's parameters say what it needs: the
 names of operands and static attributes of the forward, `out` for the result, and `x_shape` or `x_dtype` for
-no more than the shape or dtype of operand `x` (`out_shape` and `out_dtype` likewise). A record keeps those,
-and nothing else.
+no more than the shape or dtype of operand `x`. A record keeps those, and nothing else.
 
     @elementwise(np.sin, lambda xp, x: xp.cos(x))            # the partial derivative
     def sin(x: TensorLike) -> Tensor: ...
@@ -29,7 +28,7 @@ from gradtape import errors
 from gradtape.ops.namespace import Namespace, raw, recorded
 from gradtape.ops.operands import PYTHON, REAL, array_operand, explained, operands_apart, operands_together
 from gradtape.ops.sample import Sample, Uniform, elementwise_samples
-from gradtape.recorders import local
+from gradtape.recorders import is_followed, local
 from gradtape.tensor import Tensor, Value, with_key
 
 __all__ = [
@@ -162,7 +161,7 @@ def elementwise(
         elif names == ["x", "y"]:
             call = _binary(made)
         else:
-            call = _general(made, _Layout(template), promote=True)
+            call = _general(made, _Layout(template), names)
         return cast(Callable[P, Tensor], _declare(made, call, template, forward))
 
     return declare
@@ -214,7 +213,7 @@ def _vjp(op: Op, index: int, vjp: Forward, positions: Sequence[int]) -> Rule:
 def _unary(op: Op) -> Forward:
     forward = op.forward
 
-    def call(x: Any, name: str | None = None) -> Tensor:
+    def call(x: Any, *, name: str | None = None) -> Tensor:
         if type(x) is Tensor:
             value, key = x._value, x._key
         else:
@@ -246,7 +245,7 @@ def _renamed(call: Forward, name: str) -> Forward:
 def _binary(op: Op) -> Forward:
     forward = op.forward
 
-    def call(x: Any, y: Any, name: str | None = None) -> Tensor:
+    def call(x: Any, y: Any, *, name: str | None = None) -> Tensor:
         if type(x) is Tensor and type(y) is Tensor:
             a, ka = x._value, x._key
             b, kb = y._value, y._key
@@ -257,7 +256,7 @@ def _binary(op: Op) -> Forward:
             a, ka = x, 0
             b, kb = y._value, y._key
         else:
-            (a, b), (ka, kb) = operands_together((x, y))
+            (a, b), (ka, kb) = operands_together((0, 1), True, (x, y))
         try:
             out = forward(a, b)
         except Exception as problem:
@@ -284,7 +283,7 @@ def op(
     samples: Sequence[Sample] = (),
     dtypes: str = "fd",
     differentiable: bool = True,
-    promote: bool = False,
+    promote: Sequence[str] = (),
 ) -> Callable[[Callable[P, Any]], Callable[P, Tensor]]:
     """Declares an op by its forward, which the decorated function is, and its vector-Jacobian products.
 
@@ -292,8 +291,8 @@ def op(
     none; a lone function for the first operand only. A forward that returns a tuple or list makes an op of
     several results, whose rules get the list of their cotangents, None for a result that the target does not
     depend on. differentiable=False: constant between its jumps, so that no tape follows its result. An op
-    that is differentiable but has no `vjp` raises NoGradientError in a sweep. promote: the operands share a
-    dtype, so that lists among them take it from the others.
+    that is differentiable but has no `vjp` raises NoGradientError in a sweep. promote: the operands that
+    share a dtype, so that numbers and lists among them take it from the others.
     """
 
     def declare(template: Callable[P, Any]) -> Callable[P, Tensor]:
@@ -365,7 +364,7 @@ class _Layout:
         try:
             self.signature.bind(*args, **keywords)
         except TypeError as problem:
-            raise TypeError(f"{name}: {problem}; call it as {name}{self.signature}") from None
+            raise TypeError(f"{name}: {problem}; call it as {name}({', '.join(self.names)})") from None
         raise AssertionError(name)
 
 
@@ -375,6 +374,11 @@ def _static(value: Any) -> Any:
     if kind is list or (kind is tuple and any(isinstance(v, Value) for v in value)):
         return tuple(map(_static, value))
     if isinstance(value, Value):
+        if value.dtype.kind in "fc" and is_followed([value._key]):
+            raise errors.LeavesTapeError(
+                f"a {value.dtype} tensor that a tape follows was given where only constants go, and its "
+                "derivative would be lost; give its .numpy() on purpose"
+            )
         value = value.numpy()
     return _tuples(value.tolist()) if isinstance(value, (np.ndarray, np.generic)) else value
 
@@ -388,9 +392,10 @@ def _vjp_rule(op: Op, index: int, vjp: Forward, layout: _Layout) -> Rule:
     return _vjp(op, index, vjp, positions)
 
 
-def _general(op: Op, layout: _Layout, promote: bool) -> Forward:
+def _general(op: Op, layout: _Layout, promote: Sequence[str]) -> Forward:
     n, total = layout.operands, len(layout.names)
-    convert = operands_together if promote else operands_apart
+    together = [layout.names.index(name) for name in promote]
+    convert = functools.partial(operands_together, together, op.broadcasts) if promote else operands_apart
 
     def call(*args: Any, **keywords: Any) -> Any:
         full = args if len(args) == total and not keywords else layout.complete(op.name, args, keywords)
@@ -432,8 +437,11 @@ def _variadic(op: Op, layout: _Layout, rules: Sequence[Forward | None]) -> Forwa
         return sized
 
     def call(*args: Any, **keywords: Any) -> Tensor:
-        operands, *rest = layout.complete(op.name, args, keywords)
-        values, keys = operands_together(list(operands))
+        given, *rest = layout.complete(op.name, args, keywords)
+        if not isinstance(given, (list, tuple, Value, np.ndarray)):
+            raise errors.NotATensorError(f"{op.name}: wanted a list of tensors, got {type(given).__name__}")
+        operands = list(given)
+        values, keys = operands_together(range(len(operands)), False, operands)
         statics = [_static(value) for value in rest]
         try:
             out = op.forward(values, *statics)

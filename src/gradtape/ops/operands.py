@@ -8,12 +8,13 @@ import numpy as np
 from gradtape import errors
 from gradtape.ops.namespace import recorded
 from gradtape.recorders import local
-from gradtape.tensor import Value, Variable, as_array, holds
+from gradtape.tensor import Value, Variable, as_array, holds, with_key
 
-__all__ = ["PYTHON", "REAL", "array_operand", "explained", "operands_apart", "operands_together"]
+__all__ = ["PYTHON", "REAL", "array_operand", "explained", "operands_apart", "operands_together", "weakened"]
 
 REAL = frozenset([float, int, bool])
 PYTHON = REAL | {complex}
+_WEAK = PYTHON | {list, tuple}
 
 
 def operand(x: Any) -> tuple[Any, int]:
@@ -44,24 +45,46 @@ def operands_apart(operands: Sequence[Any]) -> tuple[list[Any], list[int]]:
     return [value for value, _ in pairs], [key for _, key in pairs]
 
 
-def operands_together(operands: Sequence[Any]) -> tuple[list[Any], list[int]]:
-    """The bare arrays and keys of operands promoted together, Python numbers and lists of them being weak."""
-    pairs = [operand(x) for x in operands]
-    values = [value for value, _ in pairs]
-    weak = [i for i, x in enumerate(operands) if type(x) in (*PYTHON, list, tuple) and not pairs[i][1]]
-    dtypes = [value.dtype for i, value in enumerate(values) if i not in weak and value.dtype.kind != "b"]
+def operands_together(
+    together: Sequence[int], weakly: bool, operands: Sequence[Any]
+) -> tuple[list[Any], list[int]]:
+    """The bare arrays and keys of operands of which those at `together` are promoted together.
+
+    Python numbers and lists of them are weak: they take the dtype that the others give them, as in NumPy. A
+    number becomes an array of it, or, if `weakly`, stays as it is for NumPy's own operators to promote.
+    """
+    pairs = [(None, 0) if x is None and i not in together else operand(x) for i, x in enumerate(operands)]
+    values: list[Any]
+    values, keys = [value for value, _ in pairs], [key for _, key in pairs]
+    weak = [i for i in together if type(operands[i]) in _WEAK and not keys[i]]
+    if not weak and len(together) == len(operands):
+        return values, keys
+    dtypes = [values[i].dtype for i in together if i not in weak and values[i].dtype.kind != "b"]
     if weak and not dtypes:
         made = [as_array(operands[i]) for i in weak]
         inexact = {x.dtype for x in made if x.dtype.kind in "fc"}  # so that int32 with float32 is not float64
         for i, x in zip(weak, made, strict=True):
             values[i] = as_array(operands[i], np.result_type(*inexact)) if inexact else x
     for i in weak if dtypes else ():
-        if type(operands[i]) in (list, tuple):
+        value = operands[i]
+        if type(value) in (list, tuple):
             wanted = np.result_type(*dtypes, values[i].dtype.type(0).item())
-            values[i] = values[i] if values[i].dtype == wanted else as_array(operands[i], wanted)
-        elif type(operands[i]) is complex:  # whose own operators would take a NumPy scalar for a Python float
-            values[i] = as_array(operands[i], np.result_type(*dtypes, 0j))
-    return values, [key for _, key in pairs]
+            values[i] = values[i] if values[i].dtype == wanted else as_array(value, wanted)
+        elif (
+            not weakly or type(value) is complex
+        ):  # whose own operators take a NumPy scalar for a Python float
+            values[i] = as_array(value, np.result_type(*dtypes, value))
+    for i, value in enumerate(values):
+        if type(value) in PYTHON and i not in together:
+            values[i] = as_array(value)
+    return values, keys
+
+
+def weakened(operands: Sequence[Any]) -> list[Any]:
+    """Operands promoted together, those that are no values made arrays, for ops in terms of others."""
+    values, keys = operands_together(range(len(operands)), False, operands)
+    packed = [with_key(value, key) if key else value for value, key in zip(values, keys, strict=True)]
+    return [x if isinstance(x, Value) else made for x, made in zip(operands, packed, strict=True)]
 
 
 def explained(name: str, problem: Exception, values: Sequence[Any]) -> Exception:
@@ -78,6 +101,7 @@ def explained(name: str, problem: Exception, values: Sequence[Any]) -> Exception
             "see the op's documentation for the shapes it takes; reshape or expand_dims align them",
         ),
         (IndexError, errors.OutOfRangeError, "indices run from -n to n - 1 along an axis of length n"),
+        (OverflowError, errors.DTypeError, "the integer does not fit the dtype; cast the operands"),
         (TypeError, errors.DTypeError, "cast the operands, or see the op's documentation for what it takes"),
     ]
     for kind, make, remedy in kinds:

@@ -274,8 +274,10 @@ class Generator:
         self._lock = threading.Lock()
 
     @classmethod
-    def from_seed(cls, seed: int) -> Generator:
+    def from_seed(cls, seed: int, alg: str | int | None = None) -> Generator:
         """A generator that gives the same numbers for the same seed, any integer.
+
+        alg: taken for TensorFlow's sake, and ignored; the algorithm is NumPy's default one.
 
         >>> gt.random.Generator.from_seed(1).uniform([2]).shape
         (2,)

@@ -483,7 +483,7 @@ def norm(
     tensor: TensorLike,
     ord: str | float = "euclidean",
     axis: int | Sequence[int] | None = None,
-    keepdims: bool = False,
+    keepdims: bool | None = None,
 ) -> Tensor:
     """The norm of vectors along `axis` (of all elements, as one vector, if None), or of matrices in two axes.
 
@@ -495,6 +495,7 @@ def norm(
     <tf.Tensor: shape=(), dtype=float32, numpy=5.0>
     """
     x = xp.asarray(tensor)
+    keepdims = bool(keepdims)
     over = _axes(axis)
     if isinstance(over, tuple) and len(over) == 1:
         over = over[0]
@@ -554,8 +555,7 @@ def clip_by_norm(xp: Namespace, t: TensorLike, clip_norm: TensorLike, axes: Axes
 def global_norm(xp: Namespace, t_list: Sequence[TensorLike | None]) -> Tensor:
     """The euclidean norm of all elements of all tensors of a list together; None among them is passed over.
 
-    >>> from gradtape.ops.reduction import global_norm
-    >>> global_norm([[3.0], None, [[4.0]]])
+    >>> gt.linalg.global_norm([[3.0], None, [[4.0]]])
     <tf.Tensor: shape=(), dtype=float32, numpy=5.0>
     """
     sums = [xp.reduce_sum(_squares(xp, xp.asarray(t))) for t in t_list if t is not None]

@@ -159,6 +159,7 @@ def scatter_nd(indices: TensorLike, updates: TensorLike, shape: Sequence[int]) -
 
 
 @op(
+    promote=("tensor", "updates"),
     vjp=(lambda xp, g: g, None, lambda xp, g, indices: xp.gather_nd(g, indices)),
     samples=[Sample(shape, indices, updates) for indices, updates, shape in _POINTS],
     dtypes="efdFD",
@@ -191,6 +192,7 @@ def last_update(indices: TensorLike, shape: Sequence[int]) -> Array:
 
 
 @op(
+    promote=("tensor", "updates"),
     vjp=(
         lambda xp, g, indices, updates_shape: xp.tensor_scatter_nd_update(
             g, indices, xp.zeros(updates_shape, g.dtype)

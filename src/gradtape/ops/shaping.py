@@ -487,28 +487,28 @@ def pad(
 
 
 @op(differentiable=False, samples=[Sample((3, 4)), Sample(())], dtypes="efdFD")
-def shape(input: TensorLike, out_type: DTypeLike = np.int32) -> Array:
-    """The length of each axis, as a vector; no derivative flows through it.
+def shape(input: TensorLike, out_type: DTypeLike = None) -> Array:
+    """The length of each axis, as a vector of dtype `out_type` (int32); no derivative flows through it.
 
     >>> gt.shape([[1.0, 2.0, 3.0]])
     <tf.Tensor: shape=(2,), dtype=int32, numpy=array([1, 3], dtype=int32)>
     """
-    return np.array(input.shape, as_dtype(out_type))
+    return np.array(input.shape, np.int32 if out_type is None else as_dtype(out_type))
 
 
 @op(differentiable=False, samples=[Sample((3, 4)), Sample(())], dtypes="efdFD")
-def size(input: TensorLike, out_type: DTypeLike = np.int32) -> Array:
-    """The number of elements, as a scalar; no derivative flows through it.
+def size(input: TensorLike, out_type: DTypeLike = None) -> Array:
+    """The number of elements, as a scalar of dtype `out_type` (int32); no derivative flows through it.
 
     >>> gt.size([[1.0, 2.0, 3.0]])
     <tf.Tensor: shape=(), dtype=int32, numpy=3>
     """
-    return as_dtype(out_type).type(input.size)
+    return (np.int32 if out_type is None else as_dtype(out_type).type)(input.size)
 
 
 @op(differentiable=False, samples=[Sample((3, 4)), Sample(())], dtypes="efdFD")
 def rank(input: TensorLike) -> Array:
-    """The number of axes, as a scalar; no derivative flows through it.
+    """The number of axes, as an int32 scalar; no derivative flows through it.
 
     >>> gt.rank([[1.0, 2.0, 3.0]])
     <tf.Tensor: shape=(), dtype=int32, numpy=2>

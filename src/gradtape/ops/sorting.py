@@ -9,13 +9,13 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from gradtape.errors import ShapeError
 from gradtape.ops.op import Namespace, Sample, composite, op
-from gradtape.tensor import Array, Tensor, TensorLike
+from gradtape.tensor import Array, DTypeLike, Tensor, TensorLike, as_dtype
 
 __all__ = ["TopKV2", "argsort", "sort", "top_k"]
 
 
 class TopKV2(NamedTuple):
-    """The k largest values along the last axis, and their indices (int32)."""
+    """The k largest values along the last axis, and their indices."""
 
     values: Tensor
     indices: Tensor
@@ -102,14 +102,21 @@ def top_k_indices(input: TensorLike, k: int = 1) -> Array:
 
 
 @composite(
-    samples=[Sample((5,), k=2), Sample((2, 3), k=3), Sample((2, 2, 4)), Sample((2, 3), k=0)],
+    samples=[
+        Sample((5,), k=2),
+        Sample((2, 3), k=3, index_type=np.int64),
+        Sample((2, 2, 4)),
+        Sample((2, 3), k=0),
+    ],
     dtypes="efd",
 )
-def top_k(xp: Namespace, input: TensorLike, k: int = 1, sorted: bool = True) -> TopKV2:
-    """The k largest values along the last axis, the largest first, and their indices (int32), as a pair.
+def top_k(
+    xp: Namespace, input: TensorLike, k: int = 1, sorted: bool = True, index_type: DTypeLike = np.int32
+) -> TopKV2:
+    """The k largest values along the last axis, the largest first, and their indices, as a pair.
 
-    Of equal values the one with the lower index comes first; `sorted` changes nothing. Raises ShapeError if
-    the axis has less than k values.
+    Of equal values the one with the lower index comes first; `sorted` changes nothing. index_type: the dtype
+    of the indices. Raises ShapeError if the axis has less than k values.
 
     >>> values, indices = gt.math.top_k([1.0, 4.0, 2.0], k=2)
     >>> values.numpy(), indices.numpy()
@@ -118,4 +125,4 @@ def top_k(xp: Namespace, input: TensorLike, k: int = 1, sorted: bool = True) -> 
     x = xp.convert_to_tensor(input)
     indices = xp.top_k_indices(x, k)
     batch = indices.ndim - 1
-    return TopKV2(xp.gather(x, indices, None, batch, batch), indices)
+    return TopKV2(xp.gather(x, indices, None, batch, batch), xp.cast(indices, as_dtype(index_type)))

@@ -39,18 +39,28 @@ __all__ = [
 # -- roots ---------------------------------------------------------------------------------------------------
 
 
-@elementwise(np.sqrt, lambda xp, out: 0.5 / out, low=0.3, dtypes="efdFD")
+@elementwise(np.sqrt, lambda xp, g, out: xp.zero_or_quotient(g, out) * 0.5, low=0.3, dtypes="efdFD")
 def sqrt(x: TensorLike) -> Tensor:
     """The square root, elementwise; NaN for negative x. (√x)' = 1 / 2√x.
+
+    Where the cotangent is 0 so is that of x, also for x that is 0 or negative, so that
+    `where(x > 0, sqrt(x), 0.0)` has derivative 0 there.
 
     >>> gt.sqrt([4.0, 9.0])
     <tf.Tensor: shape=(2,), dtype=float32, numpy=array([2., 3.], dtype=float32)>
     """
 
 
-@elementwise(lambda x: 1 / np.sqrt(x), lambda xp, x, out: out / (-2 * x), low=0.3, dtypes="efdFD")
+@elementwise(
+    lambda x: 1 / np.sqrt(x),
+    lambda xp, g, x, out: xp.zero_or_quotient(g, x / out) * -0.5,
+    low=0.3,
+    dtypes="efdFD",
+)
 def rsqrt(x: TensorLike) -> Tensor:
-    """1 / √x, elementwise; NaN for negative x.
+    """1 / √x, elementwise; NaN for negative x. (1 / √x)' = -1 / 2x√x.
+
+    Where the cotangent is 0 so is that of x, also for x that is 0 or negative.
 
     >>> gt.math.rsqrt([4.0, 0.25])
     <tf.Tensor: shape=(2,), dtype=float32, numpy=array([0.5, 2. ], dtype=float32)>
@@ -120,7 +130,7 @@ def sigmoid(x: TensorLike) -> Tensor:
     """
 
 
-@np.errstate(under="ignore")
+@np.errstate(under="ignore", invalid="ignore")
 def _softplus(x: Array) -> Array:
     """log(1 + e^x) = max(x, 0) + log(1 + e^-|x|), in as few buffers as there can be."""
     if x.size < 128 or x.dtype.char not in "fd":
@@ -133,8 +143,8 @@ def _softplus(x: Array) -> Array:
     return out
 
 
-@elementwise(_softplus, lambda xp, x: xp.sigmoid(x))
-def softplus(x: TensorLike) -> Tensor:
+@elementwise(_softplus, lambda xp, features: xp.sigmoid(features))
+def softplus(features: TensorLike) -> Tensor:
     """log(1 + e^x), elementwise, without overflow. The derivative is sigmoid(x).
 
     >>> gt.nn.softplus([0.0, -1000.0])
