@@ -118,12 +118,32 @@ def test_arguments_and_defaults_are_those_of_keras():
     def arguments(f):
         return {name: p.default for name, p in inspect.signature(f).parameters.items()}
 
-    sgd = {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False, "weight_decay": None, "name": "SGD"}
-    assert list(arguments(SGD).items())[:3] == list(sgd.items())[:3]
-    assert arguments(SGD) == sgd
+    shared = dict.fromkeys(["weight_decay", "clipnorm", "clipvalue", "global_clipnorm"])
+    sgd = {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False, **shared, "name": "SGD"}
+    assert list(arguments(SGD).items()) == list(sgd.items())
     adam = {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "amsgrad": False}
     assert list(arguments(Adam).items())[:5] == list(adam.items())
-    assert arguments(Adam) == {**adam, "weight_decay": None, "name": "Adam"}
+    assert list(arguments(Adam).items()) == list({**adam, **shared, "name": "Adam"}.items())
+
+
+@pytest.mark.parametrize(
+    ("clip", "v_after", "w_after"),  # Keras 3's numbers
+    [
+        ({"clipnorm": 1.0}, [0.3999999761581421, 1.2000000476837158], [2.75]),
+        ({"clipvalue": 0.5}, [0.5, 1.5], [2.75]),
+        ({"global_clipnorm": 1.0}, [0.400748610496521, 1.200998067855835], [2.9500622749328613]),
+    ],
+)
+def test_gradients_are_clipped_as_in_keras(clip, v_after, w_after):
+    v, w = gt.Variable([1.0, 2.0]), gt.Variable([3.0])
+    step(SGD(1.0, **clip), ([3.0, 4.0], v), ([0.25], w))
+    np.testing.assert_allclose(v.numpy(), v_after, rtol=2e-7)
+    np.testing.assert_allclose(w.numpy(), w_after, rtol=2e-7)
+
+
+def test_two_ways_of_clipping_are_an_error():
+    with pytest.raises(ValueError, match="one of clipnorm, clipvalue and global_clipnorm"):
+        SGD(1.0, clipnorm=1.0, clipvalue=1.0)
 
 
 def test_amsgrad_remembers_the_greatest_second_moment():

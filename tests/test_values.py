@@ -859,12 +859,23 @@ def test_item_assignment_does_not_touch_views_taken_before():
         check(other, want)
 
 
+@pytest.mark.parametrize("part", [lambda t: t[0], lambda t: t[:, 1:], lambda t: t.T, lambda t: next(iter(t))])
+def test_item_assignment_to_what_numpy_would_make_a_view_is_an_error(part):
+    t = gt.constant([[1.0, 2.0], [3.0, 4.0]])
+    with pytest.raises(gt.errors.InPlaceError, match=r"no view as in NumPy.*write t\[i, j\] = v"):
+        part(t)[0] = -1.0
+    copied = gt.identity(part(t))
+    copied[0] = -1.0
+    check(t, [[1.0, 2.0], [3.0, 4.0]])
+    picked = t[[0, 1], 0]
+    picked[0] = -1.0
+    check(picked, [-1.0, 3.0])
+
+
 def test_item_assignment_to_views_does_not_touch_what_they_came_from():
     t = gt.constant([[1.0, 2.0], [3.0, 4.0]])
     v = gt.Variable([1.0, 2.0])
     for view in (
-        t[0],
-        t.T,
         gt.reshape(t, (4,)),
         gt.identity(t),
         v.value(),

@@ -66,8 +66,20 @@ def _set_item(self: Tensor, index: Any, value: TensorLike) -> None:
             f"in-place assignment to a tensor of shape {self.shape} that a tape watches; "
             "copy it first, t = gradtape.identity(t), and assign to the copy"
         )
+    if hasattr(self, "_part"):
+        raise InPlaceError(
+            f"in-place assignment to a tensor of shape {self.shape} that was read from another by t[...] or "
+            "t.T: it is a value of its own, no view as in NumPy, so that the other would not change; "
+            "write t[i, j] = v, or assign to gradtape.identity(part) to change a copy"
+        )
     updated = indexing.setitem(self, value, index)
     self._value, self._key = updated._value, updated._key
+
+
+def _transposed(self: Value) -> Tensor:
+    turned = shaping.transpose(self)
+    turned._part = True
+    return turned
 
 
 def _refused(advice: str) -> Callable[..., NoReturn]:
@@ -91,7 +103,7 @@ def _install() -> None:
         setattr(Value, f"__{name}__", compare)
     for name, method in (
         ("__getitem__", indexing.getitem),
-        ("T", property(lambda self: shaping.transpose(self), doc="The tensor with its axes reversed.")),
+        ("T", property(_transposed, doc="The tensor with its axes reversed.")),
     ):
         setattr(Value, name, method)
     setattr(Tensor, "__setitem__", _set_item)  # noqa: B010

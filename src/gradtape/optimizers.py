@@ -18,7 +18,9 @@ LearningRate: TypeAlias = float | Callable[[int], float]
 class Optimizer:
     """What SGD and Adam share: the learning rate, the count of steps, and the state kept for each variable.
 
-    A subclass says what it keeps for a variable (`_start`) and how it makes the new value (`_update`).
+    clipnorm: each gradient is shortened to this length; clipvalue: its elements are brought into
+    [-clipvalue, clipvalue]; global_clipnorm: all gradients are scaled so that their common length is at most
+    this. A subclass says what it keeps for a variable (`_start`) and how it makes the new value (`_update`).
 
     >>> isinstance(gt.optimizers.Adam(), gt.optimizers.Optimizer)
     True
@@ -26,9 +28,22 @@ class Optimizer:
 
     _kinds = "fc"
 
-    def __init__(self, learning_rate: LearningRate, weight_decay: float | None, name: str) -> None:
+    def __init__(
+        self,
+        learning_rate: LearningRate,
+        weight_decay: float | None,
+        clipnorm: float | None,
+        clipvalue: float | None,
+        global_clipnorm: float | None,
+        name: str,
+    ) -> None:
+        if [clipnorm, clipvalue, global_clipnorm].count(None) < 2:
+            raise ValueError(f"{name}: give one of clipnorm, clipvalue and global_clipnorm, not several")
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.clipnorm = clipnorm
+        self.clipvalue = clipvalue
+        self.global_clipnorm = global_clipnorm
         self.name = name
         self.iterations = Variable(0, trainable=False, name="iterations", dtype="int64")
         self._states: dict[Variable, tuple[Any, ...]] = {}
@@ -46,6 +61,8 @@ class Optimizer:
 
     @learning_rate.setter
     def learning_rate(self, rate: LearningRate) -> None:
+        if not callable(rate) and not isinstance(rate, (int, float, np.number)):
+            raise TypeError(f"learning_rate: wanted a number, or a function of the step, got {rate!r}")
         self._learning_rate = rate if callable(rate) else float(rate)
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[TensorLike, Variable]]) -> None:
@@ -73,7 +90,7 @@ class Optimizer:
                 f"apply_gradients: no gradient for any of {without}; the loss depends on none of them, "
                 "or was not computed within the tape's block"
             )
-        ready = [(v, self._gradient(g, v)) for g, v in pairs if g is not None]
+        ready = self._clipped([(v, self._gradient(g, v)) for g, v in pairs if g is not None])
         if without:
             warnings.warn(f"apply_gradients: no gradient for {without}, which stay as they are", stacklevel=2)
         rate = self.learning_rate
@@ -103,12 +120,28 @@ class Optimizer:
             )
         return found
 
+    def _clipped(self, ready: list[tuple[Variable, Array]]) -> list[tuple[Variable, Array]]:
+        """The gradients, each or all together cut to the length asked for, or to values within the bound."""
+        if self.clipvalue is not None:
+            return [(v, np.clip(g, -self.clipvalue, self.clipvalue)) for v, g in ready]
+        if self.clipnorm is not None:
+            return [(v, _shortened(g, float(np.linalg.norm(g)), self.clipnorm)) for v, g in ready]
+        if self.global_clipnorm is not None:
+            length = float(np.sqrt(sum(np.linalg.norm(g) ** 2 for _, g in ready)))
+            return [(v, _shortened(g, length, self.global_clipnorm)) for v, g in ready]
+        return ready
+
     def _start(self, value: Array) -> tuple[Any, ...]:
         raise NotImplementedError
 
     def _update(self, value: Array, gradient: Array, rate: float, step: int, *state: Any) -> Array:
         """The new value, in a new array, since a tape may hold the old one. The state changes in place."""
         raise NotImplementedError
+
+
+def _shortened(gradient: Array, length: float, most: float) -> Array:
+    """The gradient, scaled by most / length if the length is more than that."""
+    return gradient * gradient.dtype.type(most / length) if length > most else gradient
 
 
 class SGD(Optimizer):
@@ -130,9 +163,12 @@ class SGD(Optimizer):
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
         name: str = "SGD",
     ) -> None:
-        super().__init__(learning_rate, weight_decay, name)
+        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name)
         if not 0 <= momentum <= 1:
             raise ValueError(f"SGD: momentum must lie in [0, 1], not {momentum!r}")
         self.momentum = momentum
@@ -182,9 +218,12 @@ class Adam(Optimizer):
         epsilon: float = 1e-7,
         amsgrad: bool = False,
         weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
         name: str = "Adam",
     ) -> None:
-        super().__init__(learning_rate, weight_decay, name)
+        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name)
         for what, beta in (("beta_1", beta_1), ("beta_2", beta_2)):
             if not 0 <= beta < 1:
                 raise ValueError(f"Adam: {what} must lie in [0, 1), not {beta!r}")

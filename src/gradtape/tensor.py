@@ -210,7 +210,9 @@ class Tensor(Value):
            [3., 4.]], dtype=float32)>
     """
 
-    __slots__ = ()
+    __slots__ = ("_part",)
+
+    _part: bool  # set on what was read from part of another tensor, where NumPy would give a view
 
     def __init__(self, value: Array) -> None:
         self._value = value

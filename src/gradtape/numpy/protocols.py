@@ -17,6 +17,7 @@ from gradtape.errors import UnsupportedFunctionError
 from gradtape.numpy import functions
 from gradtape.ops import arithmetic, contraction, making, reduction, shaping
 from gradtape.ops import linalg as matrices
+from gradtape.ops.namespace import recorded
 from gradtape.ops.operands import weakened
 from gradtape.tensor import Tensor, TensorLike, Value
 
@@ -243,14 +244,36 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
 }
 
 
-def _unsupported(f: Any, table: dict[Any, Any], why: str = "has no op here") -> UnsupportedFunctionError:
+# What NumPy and SciPy call an op that goes by another name here.
+_ELSEWHERE = {"expit": "sigmoid", "gammaln": "lgamma", "logsumexp": "reduce_logsumexp", "psi": "digamma"}
+_METHODS: dict[tuple[Any, str], str] = {
+    (np.add, "reduce"): "sum",
+    (np.multiply, "reduce"): "prod",
+    (np.maximum, "reduce"): "max",
+    (np.minimum, "reduce"): "min",
+    (np.logical_and, "reduce"): "all",
+    (np.logical_or, "reduce"): "any",
+    (np.add, "accumulate"): "cumsum",
+    (np.multiply, "accumulate"): "cumprod",
+    (np.multiply, "outer"): "outer",
+}
+
+
+def _unsupported(f: Any, table: dict[Any, Any]) -> UnsupportedFunctionError:
+    """That f has no op, what comes nearest, and how to leave the tape on purpose."""
     import difflib
 
-    known = sorted({g.__name__ for g in table})
-    close = difflib.get_close_matches(f.__name__, known, n=1, cutoff=0.0)
+    module = getattr(f, "__module__", "numpy" if getattr(np, f.__name__, None) is f else "scipy.special")
+    full = f"{module}.{f.__name__}"
+    here = _ELSEWHERE.get(f.__name__, f.__name__)
+    if hasattr(recorded, here):
+        advice = f"the op of that name here is gradtape's {here}"
+    else:
+        known = sorted({g.__name__ for g in table})
+        close = difflib.get_close_matches(f.__name__, known, n=1, cutoff=0.0)
+        advice = f"the nearest that has one is numpy.{close[0]}"
     return UnsupportedFunctionError(
-        f"numpy.{f.__name__} {why}; the nearest that has one is numpy.{close[0]}, and "
-        f"numpy.{f.__name__}(np.asarray(t)) works on the bare array, off the tape"
+        f"{full} has no op here; {advice}, and {full}(np.asarray(t)) works on the bare array, off the tape"
     )
 
 
@@ -260,8 +283,8 @@ def _call(f: Any, table: dict[Any, Any], args: Sequence[Any], keywords: dict[str
     keywords = {name: value for name, value in keywords.items() if not (name == "out" and value is None)}
     for name in ("out", "where", "casting", "order", "subok", "initial"):
         if name in keywords:
-            remedy = "write a = a + t, not a += t" if name == "out" else "leave it out"
-            raise UnsupportedFunctionError(f"numpy.{f.__name__}: a tensor takes no {name}=; {remedy}")
+            remedy = "take the result, as in a = a + t for a += t" if name == "out" else "leave it out"
+            raise UnsupportedFunctionError(f"numpy.{f.__name__}: no {name}= with a tensor; {remedy}")
     try:
         return table[f](*args, **keywords)
     except TypeError as problem:
@@ -272,7 +295,10 @@ def _call(f: Any, table: dict[Any, Any], args: Sequence[Any], keywords: dict[str
 
 def _array_ufunc(self: Value, ufunc: np.ufunc, method: str, *inputs: Any, **keywords: Any) -> Any:
     if method != "__call__":
-        raise _unsupported(ufunc, UFUNCS, f"has no op here for its method {method}")
+        nearest = _METHODS.get((ufunc, method), ufunc.__name__)
+        raise UnsupportedFunctionError(
+            f"numpy.{ufunc.__name__}.{method} has no op here; the nearest that has one is numpy.{nearest}"
+        )
     return _call(ufunc, UFUNCS, inputs, keywords)
 
 

@@ -228,6 +228,8 @@ def getitem(xp: Namespace, x: TensorLike, index: Any) -> Tensor:
     tensor = Tensor(part)
     for recorder in local.recorders:  # what calling read_at would record, at a third of its cost
         recorder.record(_READ, (x._key, 0, 0, tensor._key), (x._value, plain, x._value.shape, part), False)
+    if part.ndim and not any(type(i) is np.ndarray for i in plain):
+        tensor._part = True
     return tensor
 
 

@@ -98,7 +98,7 @@ def constant(
     """
     tensor = convert_to_tensor(value, dtype)
     if shape is None:
-        return tensor
+        return identity(tensor) if tensor is value else tensor
     wanted = _dimensions("constant", shape)
     if tensor.size == np.prod(wanted, dtype=int):
         return recorded.reshape(tensor, wanted)  # type: ignore[no-any-return]

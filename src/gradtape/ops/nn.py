@@ -414,7 +414,7 @@ def dropout(
     if not 0 <= share < 1:
         raise ValueError(f"dropout: wanted a rate of at least 0 and less than 1, got {share}")
     if not share and not isinstance(rate, Value):
-        return x  # type: ignore[no-any-return]
+        return xp.identity(x)  # type: ignore[no-any-return]
     given = x.shape if noise_shape is None else noise_shape
     if len(given) != x.ndim:
         raise ShapeError(f"dropout: noise_shape {given} for a tensor of shape {x.shape}; wanted as many axes")

@@ -92,19 +92,25 @@ def explained(name: str, problem: Exception, values: Sequence[Any]) -> Exception
     if type(problem).__module__ == errors.__name__:
         return problem
     got = ", ".join(f"{v.dtype}{v.shape}" if hasattr(v, "dtype") else repr(v) for v in values)
-    kinds: list[tuple[type[Exception], Callable[[str], Exception], str]] = [
-        (np.exceptions.AxisError, errors.AxisError, "axes run from -ndim to ndim - 1"),
-        (np.linalg.LinAlgError, errors.LinearAlgebraError, "check the matrix's shape and its condition"),
-        (
-            ValueError,
-            errors.ShapeError,
-            "see the op's documentation for the shapes it takes; reshape or expand_dims align them",
-        ),
-        (IndexError, errors.OutOfRangeError, "indices run from -n to n - 1 along an axis of length n"),
-        (OverflowError, errors.DTypeError, "the integer does not fit the dtype; cast the operands"),
-        (TypeError, errors.DTypeError, "cast the operands, or see the op's documentation for what it takes"),
-    ]
-    for kind, make, remedy in kinds:
-        if isinstance(problem, kind):
-            return make(f"{name}: {problem} (got {got}); {remedy}")
+    for kind, sign, make, remedy in _REMEDIES:
+        if isinstance(problem, kind) and sign in str(problem):
+            return make(f"{name}: {problem} (got {got}); {remedy}" if got else f"{name}: {problem}; {remedy}")
     return problem
+
+
+# What NumPy raises, a sign of it in the message, what it becomes, and the remedy.
+_REMEDIES: list[tuple[type[Exception], str, Callable[[str], Exception], str]] = [
+    (np.exceptions.AxisError, "", errors.AxisError, "axes run from -ndim to ndim - 1"),
+    (np.linalg.LinAlgError, "", errors.LinearAlgebraError, "check the matrix's shape and its condition"),
+    (
+        ValueError,
+        "broadcast",
+        errors.ShapeError,
+        "from the right, lengths must be equal or 1; reshape or expand_dims align them",
+    ),
+    (ValueError, "", errors.ShapeError, "see the op's documentation for what it takes"),
+    (IndexError, "", errors.OutOfRangeError, "indices run from -n to n - 1 along an axis of length n"),
+    (OverflowError, "", errors.DTypeError, "the integer does not fit the dtype; cast the operands"),
+    (TypeError, "as an integer", errors.DTypeError, "axes, lengths and indices are integers"),
+    (TypeError, "", errors.DTypeError, "cast the operands to what the op's documentation names"),
+]
