@@ -15,6 +15,7 @@ import gradtape.numpy.protocols
 import gradtape.operators  # noqa: F401  (gives tensors Python's operators)
 from gradtape import errors, linalg, math, nn, optimizers, random
 from gradtape.module import Module
+from gradtape.ops.accumulation import cumsum
 from gradtape.ops.arithmetic import (
     abs,
     add,
@@ -45,7 +46,8 @@ from gradtape.ops.comparison import (
     logical_xor,
     not_equal,
 )
-from gradtape.ops.contraction import einsum, matmul, tensordot
+from gradtape.ops.contraction import matmul
+from gradtape.ops.einsum import einsum, tensordot
 from gradtape.ops.indexing import (
     argsort,
     boolean_mask,
@@ -73,13 +75,10 @@ from gradtape.ops.making import (
     zeros,
     zeros_like,
 )
+from gradtape.ops.norms import clip_by_global_norm, clip_by_norm, norm
 from gradtape.ops.reduction import (
     argmax,
     argmin,
-    clip_by_global_norm,
-    clip_by_norm,
-    cumsum,
-    norm,
     reduce_all,
     reduce_any,
     reduce_logsumexp,

@@ -1,5 +1,6 @@
 """TensorFlow's `tf.math`: the ops on numbers, by name."""
 
+from gradtape.ops.accumulation import cumprod, cumsum
 from gradtape.ops.arithmetic import (
     abs,
     add,
@@ -47,8 +48,6 @@ from gradtape.ops.nn import log_softmax, softmax
 from gradtape.ops.reduction import (
     argmax,
     argmin,
-    cumprod,
-    cumsum,
     reduce_all,
     reduce_any,
     reduce_logsumexp,

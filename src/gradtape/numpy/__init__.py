@@ -102,7 +102,7 @@ from gradtape.ops.comparison import (
 from gradtape.ops.comparison import is_finite as isfinite
 from gradtape.ops.comparison import is_inf as isinf
 from gradtape.ops.comparison import is_nan as isnan
-from gradtape.ops.contraction import einsum
+from gradtape.ops.einsum import einsum
 from gradtape.ops.linalg import matrix_transpose
 from gradtape.ops.making import cast as astype
 from gradtape.ops.making import identity as positive

@@ -7,7 +7,17 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from gradtape.errors import AxisError, ShapeError
-from gradtape.ops import arithmetic, contraction, indexing, making, reduction, shaping, transcendental
+from gradtape.ops import (
+    accumulation,
+    arithmetic,
+    contraction,
+    einsum,
+    indexing,
+    making,
+    reduction,
+    shaping,
+    transcendental,
+)
 from gradtape.tensor import DTypeLike, Tensor, TensorLike, Value, as_dtype, holds
 
 Axis: TypeAlias = "int | Sequence[int] | None"
@@ -220,7 +230,7 @@ def cumulative_sum(x: TensorLike, axis: int | None = None) -> Tensor:
     >>> gnp.cumulative_sum([1.0, 2.0])
     <tf.Tensor: shape=(2,), dtype=float32, numpy=array([1., 3.], dtype=float32)>
     """
-    return reduction.cumsum(x, _only_axis("cumulative_sum", x, axis))
+    return accumulation.cumsum(x, _only_axis("cumulative_sum", x, axis))
 
 
 def cumulative_prod(x: TensorLike, axis: int | None = None) -> Tensor:
@@ -229,7 +239,7 @@ def cumulative_prod(x: TensorLike, axis: int | None = None) -> Tensor:
     >>> gnp.cumulative_prod([2.0, 3.0])
     <tf.Tensor: shape=(2,), dtype=float32, numpy=array([2., 6.], dtype=float32)>
     """
-    return reduction.cumprod(x, _only_axis("cumulative_prod", x, axis))
+    return accumulation.cumprod(x, _only_axis("cumulative_prod", x, axis))
 
 
 def _only_axis(name: str, x: TensorLike, axis: int | None) -> int:
@@ -457,7 +467,7 @@ def tensordot(x1: TensorLike, x2: TensorLike, axes: int | Sequence[Sequence[int]
     >>> gnp.tensordot([[1.0, 2.0]], [[3.0, 4.0]])
     <tf.Tensor: shape=(), dtype=float32, numpy=11.0>
     """
-    return contraction.tensordot(x1, x2, axes)
+    return einsum.tensordot(x1, x2, axes)
 
 
 def vecdot(x1: TensorLike, x2: TensorLike, axis: int = -1) -> Tensor:

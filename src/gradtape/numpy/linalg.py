@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from gradtape.numpy.functions import matmul, tensordot, vecdot
-from gradtape.ops import linalg, making, reduction, shaping
+from gradtape.ops import linalg, making, norms, reduction, shaping
 from gradtape.ops.linalg import cholesky, det, inv, matrix_transpose, slogdet, solve
 from gradtape.tensor import Tensor, TensorLike
 
@@ -66,7 +66,7 @@ def vector_norm(
     <tf.Tensor: shape=(), dtype=float32, numpy=5.0>
     """
     if axis is None or isinstance(axis, int):
-        return reduction.norm(x, ord, axis, keepdims)
+        return norms.norm(x, ord, axis, keepdims)
     x = making.convert_to_tensor(x)
     over = normalize_axis_tuple(axis, x.ndim)
     rest = [i for i in range(x.ndim) if i not in over]
@@ -74,7 +74,7 @@ def vector_norm(
     row = shaping.reshape(
         shaping.transpose(x, [*rest, *over]), [*lengths, math.prod(x.shape[i] for i in over)]
     )
-    found = reduction.norm(row, ord, -1)
+    found = norms.norm(row, ord, -1)
     return (
         shaping.reshape(found, [1 if i in over else n for i, n in enumerate(x.shape)]) if keepdims else found
     )
@@ -86,4 +86,4 @@ def matrix_norm(x: TensorLike, keepdims: bool = False, ord: float | str = "fro")
     >>> gnp.linalg.matrix_norm(np.eye(4))
     <tf.Tensor: shape=(), dtype=float64, numpy=2.0>
     """
-    return reduction.norm(x, ord, (-2, -1), keepdims)
+    return norms.norm(x, ord, (-2, -1), keepdims)

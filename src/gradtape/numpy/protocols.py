@@ -15,7 +15,7 @@ import numpy as np
 import gradtape.numpy as gnp
 from gradtape.errors import UnsupportedFunctionError
 from gradtape.numpy import functions
-from gradtape.ops import arithmetic, contraction, making, reduction, shaping
+from gradtape.ops import accumulation, arithmetic, einsum, making, norms, reduction, shaping
 from gradtape.ops import linalg as matrices
 from gradtape.ops.namespace import recorded
 from gradtape.ops.operands import weakened
@@ -57,7 +57,7 @@ def _dot(a: TensorLike, b: TensorLike) -> Tensor:
     left, right = (making.convert_to_tensor(x) for x in weakened([a, b]))
     if not left.ndim or not right.ndim:
         return left * right
-    return contraction.tensordot(left, right, [[left.ndim - 1], [max(right.ndim - 2, 0)]])
+    return einsum.tensordot(left, right, [[left.ndim - 1], [max(right.ndim - 2, 0)]])
 
 
 def _outer(a: TensorLike, b: TensorLike) -> Tensor:
@@ -138,7 +138,7 @@ def _norm(x: TensorLike, ord: Any = None, axis: Any = None, keepdims: bool = Fal
     x = making.convert_to_tensor(x)
     if ord is not None and axis is None and x.ndim == 2:
         axis = (-2, -1)
-    return reduction.norm(x, "euclidean" if ord is None else ord, axis, keepdims)
+    return norms.norm(x, "euclidean" if ord is None else ord, axis, keepdims)
 
 
 def _sort(find: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -206,8 +206,8 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.sort: _sort(gnp.sort),
     np.concatenate: _concatenate,
     np.clip: _clip,
-    np.cumsum: _cumulative(reduction.cumsum),
-    np.cumprod: _cumulative(reduction.cumprod),
+    np.cumsum: _cumulative(accumulation.cumsum),
+    np.cumprod: _cumulative(accumulation.cumprod),
     np.diag: _diag,
     np.diagonal: _diagonal,
     np.dot: _dot,

@@ -1,4 +1,4 @@
-"""Reductions: sums, products, extremes and norms over axes; running sums and products along one."""
+"""Reductions over axes: sums, products, extremes, and where these are."""
 
 from __future__ import annotations
 
@@ -8,21 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from gradtape.errors import AxisError, DTypeError
+from gradtape.errors import DTypeError
 from gradtape.ops.namespace import Namespace, raw
 from gradtape.ops.op import composite, op
 from gradtape.ops.sample import Sample, Uniform
-from gradtape.tensor import Array, DTypeLike, Tensor, TensorLike, as_dtype, convert_to_array
+from gradtape.tensor import Array, DTypeLike, Tensor, TensorLike, as_dtype
 
 __all__ = [
     "argmax",
     "argmin",
-    "clip_by_global_norm",
-    "clip_by_norm",
-    "cumprod",
-    "cumsum",
-    "global_norm",
-    "norm",
     "reduce_all",
     "reduce_any",
     "reduce_logsumexp",
@@ -286,137 +280,6 @@ def reduce_std(xp: Namespace, input_tensor: TensorLike, axis: Axes = None, keepd
     return xp.sqrt(xp.reduce_variance(input_tensor, axis, keepdims))  # type: ignore[no-any-return]
 
 
-# -- along one axis ------------------------------------------------------------------------------------------
-
-
-def _running(ufunc: np.ufunc, x: Array, axis: int, exclusive: bool, reverse: bool) -> Array:
-    """The running reduction by a ufunc; exclusive: without the element itself; reverse: from the end."""
-    if not -x.ndim <= axis < x.ndim:
-        raise np.exceptions.AxisError(axis, x.ndim)
-    turn = _at(axis, x.ndim, slice(None, None, -1))
-    if reverse:
-        x = x[turn]
-    y = ufunc.accumulate(x, axis, x.dtype if x.dtype.kind in "iu" else None)
-    if exclusive:
-        shifted = np.empty_like(y)
-        shifted[_at(axis, x.ndim, slice(None, 1))] = ufunc.identity
-        shifted[_at(axis, x.ndim, slice(1, None))] = y[_at(axis, x.ndim, slice(None, -1))]
-        y = shifted
-    return y[turn] if reverse else y
-
-
-def _at(axis: int, ndim: int, place: slice) -> tuple[slice, ...]:
-    return (*(slice(None),) * (axis % ndim), place)
-
-
-RUNS = [
-    Sample((4,)),
-    Sample((3, 4), axis=1, exclusive=True),
-    Sample((3, 4), axis=-1, reverse=True),
-    Sample((2, 3, 2), axis=1, exclusive=True, reverse=True),
-    Sample((0, 2)),
-    Sample((2, 0), axis=1, exclusive=True),
-    Sample((1,), exclusive=True),
-]
-
-
-@op(
-    vjp=lambda xp, g, axis, exclusive, reverse: xp.cumsum(g, axis, exclusive, not reverse),
-    samples=RUNS,
-    dtypes="efdFD",
-)
-def cumsum(x: TensorLike, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Array:
-    """The running sum along `axis`; exclusive: of those before only; reverse: starting from the end.
-
-    >>> gt.cumsum([1.0, 2.0, 3.0])
-    <tf.Tensor: shape=(3,), dtype=float32, numpy=array([1., 3., 6.], dtype=float32)>
-    """
-    return _running(np.add, x, axis, exclusive, reverse)
-
-
-def _cumprod_vjp(xp: Namespace, g: Any, x: Any, axis: int, exclusive: bool, reverse: bool) -> Any:
-    """x_i, times all before it, weighs h_i = g_i + x_(i+1) h_(i+1): what the products from i on make of it.
-
-    For exclusive products the sum starts one place later: h_i = g_(i+1) + x_(i+1) h_(i+1).
-    """
-    place = axis % len(x.shape)
-    factors = _shifted(xp, xp.conj(x), place, not reverse)
-    if exclusive:
-        g = _shifted(xp, g, place, not reverse)
-    return xp.conj(xp.cumprod(x, axis, True, reverse)) * xp.linear_recurrence(factors, g, place, not reverse)
-
-
-def _shifted(xp: Namespace, x: Any, axis: int, backwards: bool) -> Any:
-    """x one place along the axis, or back, with a zero moved in."""
-    n = x.shape[axis]
-    if not n:
-        return x
-    margins = tuple(((0, 1) if backwards else (1, 0)) if i == axis else (0, 0) for i in range(len(x.shape)))
-    return xp.pad(x[_at(axis, len(x.shape), slice(1, None) if backwards else slice(None, n - 1))], margins)
-
-
-@op(
-    vjp=_cumprod_vjp,
-    samples=[
-        *RUNS,
-        Sample(Uniform((2, 4), then=lambda x: x * np.array([[1, 0, 1, 1], [0, 1, 0, 1]])), axis=1),
-        Sample(Uniform((4,), then=lambda x: x * np.array([1, 0, 0, 1])), exclusive=True, reverse=True),
-    ],
-    dtypes="efdFD",
-)
-def cumprod(x: TensorLike, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Array:
-    """The running product along `axis`; exclusive: of those before only; reverse: starting from the end.
-
-    The derivative is formed without dividing, so that it holds where some are 0.
-
-    >>> gt.math.cumprod([1.0, 2.0, 3.0])
-    <tf.Tensor: shape=(3,), dtype=float32, numpy=array([1., 2., 6.], dtype=float32)>
-    """
-    return _running(np.multiply, x, axis, exclusive, reverse)
-
-
-def _recurrence_factor_vjp(xp: Namespace, g: Any, factors: Any, out: Any, axis: int, reverse: bool) -> Any:
-    return _recurrence_term_vjp(xp, g, factors, axis, reverse) * xp.conj(_shifted(xp, out, axis, reverse))
-
-
-def _recurrence_term_vjp(xp: Namespace, g: Any, factors: Any, axis: int, reverse: bool) -> Any:
-    return xp.linear_recurrence(_shifted(xp, xp.conj(factors), axis, not reverse), g, axis, not reverse)
-
-
-@op(
-    vjp=(_recurrence_factor_vjp, _recurrence_term_vjp),
-    samples=[
-        Sample((5,), (5,)),
-        Sample((3, 4), (3, 4), axis=1, reverse=True),
-        Sample((6, 2), (6, 2), reverse=True),
-        Sample((0,), (0,)),
-    ],
-    dtypes="efdFD",
-)
-def linear_recurrence(factors: TensorLike, terms: TensorLike, axis: int = 0, reverse: bool = False) -> Array:
-    """y with y_i = terms_i + factors_i y_(i-1) along `axis`, or y_(i+1) if reverse; y is 0 beyond the ends.
-
-    Found by doubling, in log2(n) steps over whole arrays: maps y -> t + f y compose to maps of the same kind
-    (Hillis and Steele, "Data parallel algorithms", 1986).
-
-    >>> from gradtape.ops.reduction import linear_recurrence
-    >>> linear_recurrence([0.5, 0.5, 0.5], [1.0, 1.0, 1.0])
-    <tf.Tensor: shape=(3,), dtype=float32, numpy=array([1.  , 1.5 , 1.75], dtype=float32)>
-    """
-    y = np.array(terms, np.result_type(factors, terms))
-    f = np.array(factors)
-    n, ndim, step = y.shape[axis], y.ndim, 1
-    while step < n:
-        later, earlier = slice(step, None), slice(None, n - step)
-        if reverse:
-            later, earlier = earlier, later
-        to, by = _at(axis, ndim, later), _at(axis, ndim, earlier)
-        y[to] += f[to] * y[by]
-        f[to] = f[to] * f[by]
-        step *= 2
-    return y
-
-
 # -- places --------------------------------------------------------------------------------------------------
 
 PLACES = [Sample((3, 4)), Sample((3, 4), axis=1), Sample((2, 3, 2), axis=-1)]
@@ -440,149 +303,3 @@ def argmin(input: TensorLike, axis: int | None = None, output_type: DTypeLike = 
     <tf.Tensor: shape=(2,), dtype=int64, numpy=array([0, 0])>
     """
     return np.argmin(input, 0 if axis is None else axis).astype(as_dtype(output_type), copy=False)
-
-
-# -- norms ---------------------------------------------------------------------------------------------------
-
-
-def _axes(axis: TensorLike) -> int | tuple[int, ...] | None:
-    """An axis or axes, from whatever they came in, as ints."""
-    if axis is None or isinstance(axis, int):
-        return axis
-    plain = convert_to_array(axis).tolist()
-    return plain if isinstance(plain, int) else tuple(plain)
-
-
-def _squares(xp: Namespace, x: Any) -> Any:
-    """|x|^2, a real number also where x is complex; integers become float64, which they overflow later."""
-    if x.dtype.kind in "biu":
-        x = xp.cast(x, np.float64)
-    return xp.real(x * xp.conj(x)) if x.dtype.kind == "c" else x * x
-
-
-@composite(
-    samples=[
-        Sample((3, 4)),
-        Sample((3, 4), axis=1),
-        Sample((3, 4), ord=1, axis=0, keepdims=True),
-        Sample((3, 4), ord=2, axis=-1),
-        Sample((3, 4), ord=math.inf, axis=1),
-        Sample(Uniform((3, 4), 0.5, 2.0), ord=3),
-        Sample(Uniform((3, 4), 0.5, 2.0), ord=2.5, axis=0),
-        Sample((2, 3, 4), ord="fro", axis=[1, 2]),
-        Sample((2, 3, 4), ord=1, axis=[1, 2]),
-        Sample((2, 3, 4), ord=1, axis=[-1, 0], keepdims=True),
-        Sample((2, 3, 4), ord=math.inf, axis=[-2, -1]),
-        Sample((2, 3, 4), ord=math.inf, axis=[2, 0]),
-        Sample((3,), axis=[0]),
-    ],
-    dtypes="efdFD",
-)
-def norm(
-    xp: Namespace,
-    tensor: TensorLike,
-    ord: str | float = "euclidean",
-    axis: int | Sequence[int] | None = None,
-    keepdims: bool | None = None,
-) -> Tensor:
-    """The norm of vectors along `axis` (of all elements, as one vector, if None), or of matrices in two axes.
-
-    ord: "euclidean" or "fro": the root of the sum of |x|^2; vectors also take inf (the largest |x|) and any
-    positive p: (sum |x|^p)^(1/p); matrices 1 (the largest column sum of |x|) and inf (the largest row sum).
-    Raises ValueError for any other. At 0 the euclidean norm has no derivative: it is nan, as in TensorFlow.
-
-    >>> gt.norm([3.0, 4.0])
-    <tf.Tensor: shape=(), dtype=float32, numpy=5.0>
-    """
-    x = xp.asarray(tensor)
-    keepdims = bool(keepdims)
-    over = _axes(axis)
-    if isinstance(over, tuple) and len(over) == 1:
-        over = over[0]
-    matrix = isinstance(over, tuple)
-    ndim = len(x.shape)
-    if isinstance(over, tuple) and (
-        len(over) != 2 or not all(-ndim <= a < ndim for a in over) or over[0] % ndim == over[1] % ndim
-    ):
-        raise AxisError(f"norm: wanted one axis, or two different ones, of {ndim}, got {over}")
-    if ord in ("euclidean", "fro") or (ord == 2 and not matrix):
-        found = xp.sqrt(xp.reduce_sum(_squares(xp, x), over, keepdims))
-    elif isinstance(ord, str) or not ord > 0 or (matrix and ord not in (1, math.inf)):
-        known = "'euclidean', 'fro', 1 and inf" if matrix else "'euclidean', 'fro', inf and positive numbers"
-        raise ValueError(
-            f"norm: unsupported ord {ord!r}; norms of {'matrices' if matrix else 'vectors'} take {known}"
-        )
-    elif isinstance(over, tuple):
-        rows, columns = (a % ndim for a in over)
-        summed, sought = (rows, columns) if ord == 1 else (columns, rows)
-        found = xp.reduce_max(xp.reduce_sum(xp.abs(x), summed, True), sought, True)
-        found = found if keepdims else xp.squeeze(found, (rows, columns))
-    elif ord == math.inf:
-        found = xp.reduce_max(xp.abs(x), over, keepdims)
-    elif ord == 1:
-        found = xp.reduce_sum(xp.abs(x), over, keepdims)
-    else:
-        found = xp.pow(xp.reduce_sum(xp.pow(xp.abs(x), float(ord)), over, keepdims), 1 / float(ord))
-    return found  # type: ignore[no-any-return]
-
-
-@composite(
-    samples=[
-        Sample((3, 4), 1.0),
-        Sample((3, 4), 100.0),
-        Sample((3, 4), 0.5, axes=[1]),
-        Sample((3, 4), (), axes=0),
-        Sample(Uniform((3, 4), then=np.zeros_like), 1.0),
-    ],
-    dtypes="efdFD",
-)
-def clip_by_norm(xp: Namespace, t: TensorLike, clip_norm: TensorLike, axes: Axes = None) -> Tensor:
-    """t scaled down to the euclidean norm `clip_norm` where it is longer, along `axes` (all by default).
-
-    t clip_norm / max(norm(t), clip_norm); the zero vector stays as it is, and its derivative is finite.
-
-    >>> gt.clip_by_norm([3.0, 4.0], 1.0)
-    <tf.Tensor: shape=(2,), dtype=float32, numpy=array([0.6, 0.8], dtype=float32)>
-    """
-    x = xp.asarray(t)
-    squares = xp.reduce_sum(_squares(xp, x), _axes(axes), True)
-    nonzero = squares > 0
-    length = xp.where(nonzero, xp.sqrt(xp.where(nonzero, squares, 1.0)), 0.0)
-    return x * (clip_norm / xp.maximum(length, clip_norm))  # type: ignore[no-any-return]
-
-
-@composite(samples=[Sample([Uniform((2, 3)), None, Uniform(())])], dtypes="efdFD")
-def global_norm(xp: Namespace, t_list: Sequence[TensorLike | None]) -> Tensor:
-    """The euclidean norm of all elements of all tensors of a list together; None among them is passed over.
-
-    >>> gt.linalg.global_norm([[3.0], None, [[4.0]]])
-    <tf.Tensor: shape=(), dtype=float32, numpy=5.0>
-    """
-    sums = [xp.reduce_sum(_squares(xp, xp.asarray(t))) for t in t_list if t is not None]
-    return xp.sqrt(sum(sums[1:], sums[0]) if sums else xp.zeros(()))  # type: ignore[no-any-return]
-
-
-@composite(
-    samples=[
-        Sample([Uniform((2, 3)), None, Uniform(())], 1.0),
-        Sample([Uniform((2,)), Uniform((3,))], 100.0, use_norm=2.0),
-    ],
-    dtypes="efdFD",
-)
-def clip_by_global_norm(
-    xp: Namespace, t_list: Sequence[TensorLike | None], clip_norm: TensorLike, use_norm: TensorLike = None
-) -> tuple[list[Tensor | None], Tensor]:
-    """The tensors scaled by clip_norm / max(global_norm, clip_norm), and that norm; None stays None.
-
-    use_norm: the global norm, if it is known already. If it is not finite, all that comes back is nan.
-    (Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", 2013.)
-
-    >>> clipped, length = gt.clip_by_global_norm([[3.0], None, [4.0]], 1.0)
-    >>> print(clipped[0], length)
-    tf.Tensor([0.6], shape=(1,), dtype=float32) tf.Tensor(5.0, shape=(), dtype=float32)
-    """
-    tensors = [None if t is None else xp.asarray(t) for t in t_list]
-    dtype = next((t.dtype.type(0).real.dtype for t in tensors if t is not None), np.float32)
-    length = xp.global_norm(tensors) if use_norm is None else xp.cast(use_norm, dtype)
-    scale = xp.where(xp.is_finite(length), clip_norm / xp.maximum(length, clip_norm), math.nan)
-    return [None if t is None else t * xp.cast(scale, t.dtype) for t in tensors], length
