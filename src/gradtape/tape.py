@@ -187,14 +187,15 @@ class GradientTape:
     def record(self, op: Op, keys: tuple[Any, ...], values: tuple[Any, ...], uniform: bool) -> None:
         """Keeps an edge for each operand that is followed and has a derivative (see `recorders.Recorder`)."""
         live = self._live
+        key = keys[-1]
         for rule in op.rules:
             source = keys[rule.index]
             if source in live:
                 if uniform:
-                    key = keys[-1]
                     live.add(key)
-                    take = rule.take
-                    self._edges.append((key, source, rule, take and take(values), keys, None))
+                    place = rule.place
+                    saved = values[place] if place is not None else rule.take and rule.take(values)
+                    self._edges.append((key, source, rule, saved, keys, None))
                 else:
                     self._record_irregular(rule, keys, values)
 

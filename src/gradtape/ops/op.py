@@ -60,7 +60,7 @@ class Rule:
     convention that a gradient is the conjugate of the holomorphic derivative.
     """
 
-    __slots__ = ("conjugate", "index", "op", "pull", "single", "take")
+    __slots__ = ("conjugate", "index", "op", "place", "pull", "take")
 
     def __init__(self, op: "Op", index: int, pull: Forward, positions: Sequence[int]) -> None:
         self.op = op
@@ -68,13 +68,13 @@ class Rule:
         self.pull = pull
         self.conjugate = self
         self.take: Any = itemgetter(*positions) if positions else None
-        self.single = len(positions) == 1
+        self.place = positions[0] if len(positions) == 1 else None
 
     def wrap(self, saved: Any, keys: tuple[int, ...]) -> Any:
         """What was saved, as tensors of their old identities, for a sweep that is itself recorded."""
         if self.take is None:
             return None
-        if self.single:
+        if self.place is not None:
             return _identified(saved, self.take(keys))
         return tuple(map(_identified, saved, self.take(keys)))
 
