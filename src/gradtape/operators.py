@@ -43,6 +43,10 @@ def _swapped(op: Callable[..., Any]) -> Callable[[Any, Any], Tensor]:
     return lambda self, other: op(other, self)
 
 
+def _power(self: Value, exponent: TensorLike, modulus: Any = None) -> Any:
+    return NotImplemented if modulus is not None else arithmetic.pow(self, exponent)
+
+
 def _equality(op: Callable[..., Tensor], otherwise: bool) -> Callable[[Any, Any], Any]:
     """Elementwise; one truth if shapes do not fit, as in TensorFlow; Python's own for what is no number."""
 
@@ -94,6 +98,7 @@ def _install() -> None:
     for name, op in _BINARY.items():
         setattr(Value, f"__{name}__", op)
         setattr(Value, f"__r{name}__", _swapped(op))
+    setattr(Value, "__pow__", _power)  # noqa: B010
     for name, op in (_UNARY | _COMPARISONS).items():
         setattr(Value, f"__{name}__", op)
     for name, compare in (

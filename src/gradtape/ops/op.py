@@ -45,6 +45,8 @@ __all__ = [
     "recorded",
 ]
 
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
 P = ParamSpec("P")
 R = TypeVar("R")
 # A partial derivative: a number, the name of the value that it is, or a function of what it needs.
@@ -213,7 +215,7 @@ def _vjp(op: Op, index: int, vjp: Forward, positions: Sequence[int]) -> Rule:
 def _unary(op: Op) -> Forward:
     forward = op.forward
 
-    def call(x: Any, *, name: str | None = None) -> Tensor:
+    def call(x: Any, name: str | None = None) -> Tensor:
         if type(x) is Tensor:
             value, key = x._value, x._key
         else:
@@ -225,7 +227,8 @@ def _unary(op: Op) -> Forward:
         tensor = Tensor(out)
         for recorder in local.recorders:
             dtype = out.dtype
-            recorder.record(op, (key, tensor._key), (value, out), value.dtype is dtype and dtype.kind == "f")
+            uniform = value.dtype is dtype and (dtype is FLOAT32 or dtype is FLOAT64)
+            recorder.record(op, (key, tensor._key), (value, out), uniform)
         return tensor
 
     return call
@@ -245,7 +248,7 @@ def _renamed(call: Forward, name: str) -> Forward:
 def _binary(op: Op) -> Forward:
     forward = op.forward
 
-    def call(x: Any, y: Any, *, name: str | None = None) -> Tensor:
+    def call(x: Any, y: Any, name: str | None = None) -> Tensor:
         if type(x) is Tensor and type(y) is Tensor:
             a, ka = x._value, x._key
             b, kb = y._value, y._key
@@ -265,10 +268,11 @@ def _binary(op: Op) -> Forward:
         for recorder in local.recorders:
             dtype = out.dtype
             if ka and kb:
-                uniform = a.dtype is dtype is b.dtype and a.shape == b.shape and dtype.kind == "f"
+                uniform = a.dtype is dtype is b.dtype and a.shape == b.shape
             else:
                 keyed = a if ka else b
-                uniform = ka != kb and keyed.dtype is dtype and keyed.shape == out.shape and dtype.kind == "f"
+                uniform = ka != kb and keyed.dtype is dtype and keyed.shape == out.shape
+            uniform = uniform and (dtype is FLOAT32 or dtype is FLOAT64)
             recorder.record(op, (ka, kb, tensor._key), (a, b, out), uniform)
         return tensor
 
