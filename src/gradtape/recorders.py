@@ -20,7 +20,8 @@ class Recorder(Protocol):
 
         values: the operands, the static attributes, the derived ones, and last the result, as bare arrays;
         keys: their identities in the same order, 0 for what is static; uniform: the op is elementwise and
-        all operands are of the result's shape and dtype, float32 or float64, so that a cotangent needs no fitting.
+        all operands are of the result's shape and dtype, float32 or float64, so that no cotangent needs
+        fitting.
         """
 
     def accessed(self, variable: "Variable") -> None:

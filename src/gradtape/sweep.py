@@ -7,7 +7,7 @@ import numpy as np
 
 from gradtape.errors import NoGradientError
 from gradtape.ops.broadcasting import unbroadcast
-from gradtape.ops.op import Namespace, Rule, raw
+from gradtape.ops.op import IS_KEPT, IS_ONE, Namespace, Rule, raw
 
 __all__ = ["Edge", "sweep"]
 
@@ -41,12 +41,18 @@ def sweep(
                 kept[key] = g
         if g is None:
             continue
-        try:
-            cotangent = rule.pull(xp, g, saved if bare else rule.wrap(saved, keys))
-        except NoGradientError:
-            if _leads_to(source, edges, wanted):
-                raise
-            continue
+        factor = rule.factor
+        if factor is IS_ONE:
+            cotangent = g
+        elif factor is IS_KEPT and bare:
+            cotangent = g * saved
+        else:
+            try:
+                cotangent = rule.pull(xp, g, saved if bare else rule.wrap(saved, keys))
+            except NoGradientError:
+                if _leads_to(source, edges, wanted):
+                    raise
+                continue
         if fit is not None:
             cotangent = _fitted(xp, cotangent, *fit)
         if source in cotangents:

@@ -54,21 +54,26 @@ Partial: TypeAlias = float | str | Callable[..., Any]
 Forward: TypeAlias = Callable[..., Any]
 
 
+IS_ONE, IS_KEPT = "one", "kept"  # what the factor of a rule can be
+
+
 class Rule:
     """How a cotangent of an op's result becomes one of the operand at `index`.
 
     `pull(xp, g, saved)`: saved is the one value that the rule needs, or a tuple of them; `take` picks it from
     the values (or keys) of a record. `conjugate` is the same rule for complex values, by TensorFlow's
-    convention that a gradient is the conjugate of the holomorphic derivative.
+    convention that a gradient is the conjugate of the holomorphic derivative. `factor` tells a sweep of the
+    two commonest products, by 1 and by the kept value, that need no call.
     """
 
-    __slots__ = ("conjugate", "index", "op", "place", "pull", "take")
+    __slots__ = ("conjugate", "factor", "index", "op", "place", "pull", "take")
 
     def __init__(self, op: "Op", index: int, pull: Forward, positions: Sequence[int]) -> None:
         self.op = op
         self.index = index
         self.pull = pull
         self.conjugate = self
+        self.factor: str | None = None
         self.take: Any = itemgetter(*positions) if positions else None
         self.place = positions[0] if len(positions) == 1 else None
 
@@ -180,11 +185,14 @@ def _partial_rule(op: Op, index: int, partial: Partial, names: Sequence[str]) ->
         positions = [-1 if partial == "out" else names.index(partial)]
         rule = Rule(op, index, lambda xp, g, s: g * s, positions)
         rule.conjugate = Rule(op, index, lambda xp, g, s: g * xp.conj(s), positions)
+        rule.factor = IS_KEPT
         return rule
     if not callable(partial):
         factor = partial
         if factor == 1:
-            return Rule(op, index, lambda xp, g, _: g, ())
+            rule = Rule(op, index, lambda xp, g, _: g, ())
+            rule.factor = IS_ONE
+            return rule
         if factor == -1:
             return Rule(op, index, lambda xp, g, _: -g, ())
         return Rule(op, index, lambda xp, g, _: g * factor, ())
