@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import gradtape as gt
-from gradtape.recorders import local
+from gradtape.recorders import listening, pop
 
 settings.register_profile(
     "suite",
@@ -30,7 +30,9 @@ def seeds() -> None:
 def no_recorder_left() -> Iterator[None]:
     """A test that leaves a recorder on this thread's stack fails, and the next one starts clean."""
     yield
-    left, local.recorders = local.recorders, ()
+    left = listening()
+    for recorder in left:
+        pop(recorder)
     assert not left, f"left on the stack of recorders: {left}"
 
 

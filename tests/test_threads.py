@@ -1,5 +1,6 @@
 """Tapes are per thread: many at once get the right answers, and never each other's records."""
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -205,3 +206,32 @@ def test_gradients_of_a_persistent_tape_asked_by_eight_threads():
         return True
 
     assert all(together(work))
+
+
+def test_asynchronous_tasks_have_their_own_tapes():
+    """Two tasks of one thread, whose blocks take turns: each tape hears of its own task only."""
+
+    async def gradient_of_cube(x, meet):
+        with gt.GradientTape() as tape:
+            tape.watch(x)
+            y = x * x
+            await meet.wait()
+            y = y * x
+        assert tape.watched_variables() == ()
+        return tape.gradient(y, x)
+
+    async def reads_a_variable(v, meet):
+        with gt.GradientTape() as tape:
+            await meet.wait()
+            y = v * 2.0
+        return tape.gradient(y, v)
+
+    async def both():
+        meet = asyncio.Barrier(2)
+        return await asyncio.gather(
+            gradient_of_cube(gt.constant(3.0), meet), reads_a_variable(gt.Variable(1.0), meet)
+        )
+
+    cube, twice = asyncio.run(both())
+    assert float(cube) == 27.0
+    assert float(twice) == 2.0

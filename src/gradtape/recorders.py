@@ -1,15 +1,15 @@
-"""Who is listening: each thread's stack of recorders, outermost first."""
+"""Who is listening: the stack of recorders, outermost first, of each thread and each asynchronous task."""
 
 import threading
 import weakref
-from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from gradtape.ops.op import Op
     from gradtape.tensor import Variable
 
-__all__ = ["Recorder", "is_followed", "local", "pop", "push"]
+__all__ = ["Recorder", "access", "is_followed", "listening", "local", "pop", "push"]
 
 
 class Recorder(Protocol):
@@ -31,28 +31,36 @@ class Recorder(Protocol):
         """Whether derivatives flow through the value of this key."""
 
 
-class _Stack(threading.local):
-    """The recorders of this thread, and every living tape of it that watches a tensor explicitly."""
+_stack: ContextVar[tuple[Recorder, ...]] = ContextVar("recorders", default=())
+listening = _stack.get  # what every op asks: the recorders of this thread and asynchronous task
 
-    recorders: tuple[Recorder, ...] = ()
+
+def push(recorder: Recorder) -> None:
+    """Puts `recorder` on top of the stack."""
+    _stack.set((*listening(), recorder))
+
+
+def pop(recorder: Recorder) -> None:
+    """Takes `recorder` off the stack, wherever it lies on it."""
+    _stack.set(tuple(other for other in listening() if other is not recorder))
+
+
+def access(variable: "Variable") -> None:
+    """Tells all who listen that `variable` is about to be read."""
+    for recorder in listening():
+        recorder.accessed(variable)
+
+
+def is_followed(key: int) -> bool:
+    """Whether anyone who listens follows this value."""
+    return any(recorder.follows(key) for recorder in listening())
+
+
+class _Local(threading.local):
+    """Every living tape of this thread that watches a tensor explicitly, whether it is recording or not."""
 
     def __init__(self) -> None:
         self.watching: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-local = _Stack()
-
-
-def push(recorder: Recorder) -> None:
-    """Puts `recorder` on top of this thread's stack."""
-    local.recorders = (*local.recorders, recorder)
-
-
-def pop(recorder: Recorder) -> None:
-    """Takes `recorder` off this thread's stack, wherever it lies on it."""
-    local.recorders = tuple(other for other in local.recorders if other is not recorder)
-
-
-def is_followed(keys: Iterable[int]) -> bool:
-    """Whether any recorder of this thread follows one of these values."""
-    return any(recorder.follows(key) for recorder in local.recorders for key in keys)
+local = _Local()

@@ -11,7 +11,7 @@ import numpy as np
 from gradtape import recorders
 from gradtape.errors import DTypeError, NotATensorError, ShapeError, TapeStateError, TapeUsedError
 from gradtape.ops.op import Op, Rule, raw, recorded
-from gradtape.recorders import local
+from gradtape.recorders import access, listening, local
 from gradtape.structure import flatten, unflattened
 from gradtape.sweep import Edge, sweep
 from gradtape.tensor import Tensor, TensorLike, Value, Variable, as_array, require_value, with_key
@@ -271,7 +271,7 @@ class GradientTape:
             require_value(source, "gradient: source")
         if self._recording and not self._persistent:
             self._stop()
-        bare = not local.recorders
+        bare = not listening()
         cotangents = _summed(targets, seeds, bare)
         del seeds  # the sweep frees each cotangent as soon as it has been passed on, these too
         edges = self._edges.copy() if self._persistent else self._give_up()
@@ -298,8 +298,7 @@ def _values(structure: Any, what: str) -> list[Value]:
     values = [require_value(x, what) for x in flatten(structure)]
     for x in values:
         if isinstance(x, Variable):
-            for recorder in local.recorders:
-                recorder.accessed(x)
+            access(x)
         if x.dtype.kind not in "fc":
             warnings.warn(
                 f"{what}: {x.dtype} values have no gradient; cast to a floating dtype first", stacklevel=3
@@ -341,8 +340,7 @@ def _seed(x: Value, given: TensorLike) -> Tensor:
             f"gradient: output_gradients of dtype {given.dtype} for a target of {x.dtype}; cast it"
         )
     if isinstance(given, Variable):
-        for recorder in local.recorders:
-            recorder.accessed(given)
+        access(given)
     return with_key(given._value, given._key)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gradtape.errors import DTypeError, LeavesTapeError, NotATensorError, ShapeError
-from gradtape.recorders import is_followed, local
+from gradtape.recorders import access, is_followed, listening
 
 __all__ = [
     "Array",
@@ -102,12 +102,11 @@ class Value:
 
     def _refuse_storing(self, caller: Any) -> None:
         """Raises if the calling instruction is `array[...] = self` and a tape follows this value."""
-        if not local.recorders or caller.f_code.co_code[caller.f_lasti] not in _STORES:
+        if not listening() or caller.f_code.co_code[caller.f_lasti] not in _STORES:
             return
         if isinstance(self, Variable):
-            for recorder in local.recorders:
-                recorder.accessed(self)
-        if not is_followed([self._key]):
+            access(self)
+        if not is_followed(self._key):
             return
         raise LeavesTapeError(
             f"a tensor of shape {self.shape} that a tape follows was stored into an ndarray, where its "

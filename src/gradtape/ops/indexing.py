@@ -28,7 +28,7 @@ from gradtape.ops.scatter import (
     unsorted_segment_sum,
 )
 from gradtape.ops.sorting import TopKV2, argsort, sort, top_k
-from gradtape.recorders import local
+from gradtape.recorders import listening
 from gradtape.tensor import Array, Tensor, TensorLike, Value
 
 __all__ = [
@@ -226,7 +226,7 @@ def getitem(xp: Namespace, x: TensorLike, index: Any) -> Tensor:
         return xp.read_at(x, plain)  # type: ignore[no-any-return]
     part = raw.read_at(x._value, plain)
     tensor = Tensor(part)
-    for recorder in local.recorders:  # what calling read_at would record, at a third of its cost
+    for recorder in listening():  # what calling read_at would record, at a third of its cost
         recorder.record(_READ, (x._key, 0, 0, tensor._key), (x._value, plain, x._value.shape, part), False)
     if part.ndim and not any(type(i) is np.ndarray for i in plain):
         tensor._part = True

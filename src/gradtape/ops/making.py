@@ -15,7 +15,7 @@ from gradtape.ops.namespace import Namespace, raw, recorded
 from gradtape.ops.op import composite, elementwise, op
 from gradtape.ops.operands import explained
 from gradtape.ops.sample import Sample
-from gradtape.recorders import local
+from gradtape.recorders import access
 from gradtape.tensor import (
     Array,
     DTypeLike,
@@ -143,8 +143,7 @@ def stop_gradient(input: TensorLike, name: str | None = None) -> Tensor:
     <tf.Tensor: shape=(), dtype=float32, numpy=3.0>
     """
     if isinstance(input, Variable):
-        for recorder in local.recorders:
-            recorder.accessed(input)
+        access(input)
     return Tensor(convert_to_tensor(input)._value)
 
 

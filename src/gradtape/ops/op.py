@@ -28,7 +28,7 @@ from gradtape import errors
 from gradtape.ops.namespace import Namespace, raw, recorded
 from gradtape.ops.operands import PYTHON, REAL, array_operand, explained, operands_apart, operands_together
 from gradtape.ops.sample import Sample, Uniform, elementwise_samples
-from gradtape.recorders import is_followed, local
+from gradtape.recorders import is_followed, listening
 from gradtape.tensor import Tensor, Value, with_key
 
 __all__ = [
@@ -233,7 +233,7 @@ def _unary(op: Op) -> Forward:
         except Exception as problem:
             raise explained(op.name, problem, [value]) from None
         tensor = Tensor(out)
-        for recorder in local.recorders:
+        for recorder in listening():
             dtype = out.dtype
             uniform = value.dtype is dtype and (dtype is FLOAT32 or dtype is FLOAT64)
             recorder.record(op, (key, tensor._key), (value, out), uniform)
@@ -273,7 +273,7 @@ def _binary(op: Op) -> Forward:
         except Exception as problem:
             raise explained(op.name, problem, [a, b]) from None
         tensor = Tensor(out)
-        for recorder in local.recorders:
+        for recorder in listening():
             dtype = out.dtype
             if ka and kb:
                 uniform = a.dtype is dtype is b.dtype and a.shape == b.shape
@@ -386,7 +386,7 @@ def _static(value: Any) -> Any:
     if kind is list or (kind is tuple and any(isinstance(v, Value) for v in value)):
         return tuple(map(_static, value))
     if isinstance(value, Value):
-        if value.dtype.kind in "fc" and is_followed([value._key]):
+        if value.dtype.kind in "fc" and is_followed(value._key):
             raise errors.LeavesTapeError(
                 f"a {value.dtype} tensor that a tape follows was given where only constants go, and its "
                 "derivative would be lost; give its .numpy() on purpose"
@@ -421,10 +421,10 @@ def _general(op: Op, layout: _Layout, promote: Sequence[str]) -> Forward:
         except Exception as problem:
             raise explained(op.name, problem, values[:n]) from None
         result, key = _result(out)
-        if local.recorders:
+        if listening():
             values.extend([getattr(values[i], what) for i, what in layout.derived])
             keys.extend([0] * (len(values) - n))
-            for recorder in local.recorders:
+            for recorder in listening():
                 recorder.record(op, (*keys, key), (*values, out), False)
         return result
 
@@ -460,7 +460,7 @@ def _variadic(op: Op, layout: _Layout, rules: Sequence[Forward | None]) -> Forwa
         except Exception as problem:
             raise explained(op.name, problem, values) from None
         tensor = Tensor(out)
-        for recorder in local.recorders:
+        for recorder in listening():
             shapes = tuple(np.shape(value) for value in values)
             padding = [0] * (len(statics) + 1)
             recorder.record(

@@ -7,7 +7,7 @@ import numpy as np
 
 from gradtape import errors
 from gradtape.ops.namespace import recorded
-from gradtape.recorders import local
+from gradtape.recorders import access
 from gradtape.tensor import Value, Variable, as_array, holds, with_key
 
 __all__ = ["PYTHON", "REAL", "array_operand", "explained", "operands_apart", "operands_together", "weakened"]
@@ -20,8 +20,7 @@ _WEAK = PYTHON | {list, tuple}
 def operand(x: Any) -> tuple[Any, int]:
     """The bare array and key of one operand; Python numbers pass as they are, for NumPy's weak promotion."""
     if isinstance(x, Variable):
-        for recorder in local.recorders:
-            recorder.accessed(x)
+        access(x)
         return x._value, x._key
     if isinstance(x, Value):
         return x._value, x._key
