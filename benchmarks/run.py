@@ -3,7 +3,7 @@
 import imports
 import memory
 import speed
-from common import machine
+from common import machine, peers
 
 
 def main() -> None:
@@ -12,6 +12,8 @@ def main() -> None:
     imports.show(imports.measured(rounds=10))
     memory.show(memory.measured())
     speed.show(speed.measured(list(speed.WORKLOADS), rounds=3, seconds=0.5))
+    if not peers():
+        print("\nNo peers in this environment: .venv/bin/pip install torch jax tensorflow-cpu autograd")
 
 
 if __name__ == "__main__":
