@@ -1707,3 +1707,20 @@ def test_the_answers_share_nothing_that_can_change():
     for got, want in zip([first[1], first[2], *second], [*kept[1:], *kept], strict=True):
         check(got, want, "float64")
     check(first[0], [99.0, 3.0], "float64")
+
+
+def test_gradients_under_an_outer_tape_are_assigned_apart():
+    a, b = gt.Variable([1.0, 2.0]), gt.Variable([3.0, 4.0])
+    with gt.GradientTape(), gt.GradientTape() as inner:
+        y = a + b
+        da, db = inner.gradient(y, [a, b])
+        da[0] = 7.0
+        np.testing.assert_array_equal(db.numpy(), [1.0, 1.0])
+
+
+def test_a_followed_tensor_where_only_constants_go_is_an_error():
+    slope = gt.Variable(0.1)
+    with gt.GradientTape():
+        followed = slope * 2.0
+        with pytest.raises(gt.errors.LeavesTapeError, match="only constants go"):
+            gt.nn.leaky_relu([-1.0], alpha=followed)

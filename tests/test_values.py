@@ -1155,3 +1155,47 @@ def test_item_assignment_that_does_not_fit_leaves_the_tensor_and_the_tape_as_the
         check(t, [1.0, 4.0, 9.0])
         y = t * x
     check(tape.gradient(y, x), [3.0, 12.0, 27.0])
+
+
+def test_python_numbers_and_lists_keep_the_precision_of_what_they_meet():
+    z = gt.constant(np.zeros(3))
+    z[0] = 0.1
+    z[1:] = [0.2, 0.3]
+    np.testing.assert_array_equal(z.numpy(), [0.1, 0.2, 0.3])
+    ones = np.ones(1)
+    for got in (
+        gt.constant(ones) @ [0.1],
+        gt.einsum("i,i->", ones, [0.1]),
+        gt.tensordot(ones, [0.1], 1),
+        np.dot(gt.constant(ones), [0.1]),
+        np.outer(gt.constant(ones), [0.1])[0, 0],
+        gt.tensor_scatter_nd_add(np.zeros(1), [[0]], [0.1])[0],
+        gt.tensor_scatter_nd_update(np.zeros(1), [[0]], [0.1])[0],
+        gt.nn.bias_add(np.zeros((1, 1)), [0.1])[0, 0],
+    ):
+        assert got.dtype == np.float64
+        assert float(got) == 0.1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: gt.constant(300, dtype="uint8"),
+        lambda: gt.constant([-1], dtype="uint8"),
+        lambda: gt.constant(2**40, dtype="int32"),
+        lambda: gt.constant(2**70),
+        lambda: gt.Variable(1).assign(2**40),
+        lambda: gt.add(gt.constant([1]), [2**40]),
+        lambda: gt.constant([1], dtype="uint8") + 300,
+    ],
+)
+def test_integers_that_do_not_fit_are_an_error(make):
+    with pytest.raises(gt.errors.DTypeError, match=r"fit|out of bounds"):
+        make()
+
+
+def test_a_constant_of_a_tensor_is_assigned_apart():
+    t = gt.constant([1.0, 2.0])
+    for other in (gt.constant(t), gt.nn.dropout(t, 0.0)):
+        other[0] = 9.0
+    check(t, [1.0, 2.0])

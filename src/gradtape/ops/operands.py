@@ -69,9 +69,7 @@ def operands_together(
         if type(value) in (list, tuple):
             wanted = np.result_type(*dtypes, values[i].dtype.type(0).item())
             values[i] = values[i] if values[i].dtype == wanted else as_array(value, wanted)
-        elif (
-            not weakly or type(value) is complex
-        ):  # whose own operators take a NumPy scalar for a Python float
+        elif not weakly or type(value) is complex:  # whose own operators swallow an np.float64
             values[i] = as_array(value, np.result_type(*dtypes, value))
     for i, value in enumerate(values):
         if type(value) in PYTHON and i not in together:
