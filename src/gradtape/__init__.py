@@ -13,7 +13,8 @@ import numpy as _numpy
 
 import gradtape.numpy.protocols
 import gradtape.operators  # noqa: F401  (gives tensors Python's operators)
-from gradtape import errors, linalg, math, nn, optimizers, random
+from gradtape import autodiff, errors, linalg, math, nn, optimizers, random
+from gradtape.batching import vectorized_map
 from gradtape.module import Module
 from gradtape.ops.accumulation import cumsum
 from gradtape.ops.arithmetic import (
@@ -155,6 +156,7 @@ __all__ = [
     "atan",
     "atan2",
     "atanh",
+    "autodiff",
     "bool",
     "boolean_mask",
     "broadcast_to",
@@ -261,6 +263,7 @@ __all__ = [
     "uint32",
     "uint64",
     "unstack",
+    "vectorized_map",
     "where",
     "zeros",
     "zeros_like",

@@ -8,8 +8,11 @@ __all__ = [
     "LinearAlgebraError",
     "NoGradientError",
     "NotATensorError",
+    "NotScalarError",
     "OutOfRangeError",
+    "PerExampleError",
     "ShapeError",
+    "StructureError",
     "TapeStateError",
     "TapeUsedError",
     "UnsupportedFunctionError",
@@ -54,6 +57,18 @@ class InPlaceError(RuntimeError, TypeError):
 
 class NoGradientError(LookupError):
     """An op without a derivative lies on the path from a source to the target."""
+
+
+class PerExampleError(TypeError, ValueError):
+    """A value that differs from example to example was asked for one plain value, or outside its mapping."""
+
+
+class NotScalarError(ShapeError):
+    """A result of several elements where the derivative of one number is asked for."""
+
+
+class StructureError(ValueError, TypeError):
+    """Structures that should match and do not, or a function that gave back too little or too much."""
 
 
 class TapeUsedError(RuntimeError):

@@ -5,6 +5,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from gradtape.batched import Batched
 from gradtape.errors import DTypeError, InPlaceError, ShapeError
 from gradtape.ops import arithmetic, comparison, contraction, indexing, making, shaping
 from gradtape.recorders import local
@@ -77,7 +78,16 @@ def _set_item(self: Tensor, index: Any, value: TensorLike) -> None:
             "write t[i, j] = v, or assign to gradtape.identity(part) to change a copy"
         )
     updated = indexing.setitem(self, value, index)
-    self._value, self._key = updated._value, updated._key
+    if not isinstance(updated, Batched):
+        self._value, self._key = updated._value, updated._key
+    elif isinstance(self, Batched) and self.mapping is updated.mapping:
+        self.examples, self._key = updated.examples, updated._key
+    else:
+        raise InPlaceError(
+            f"in-place assignment of a value that differs from example to example to a tensor of shape "
+            f"{self.shape} that the examples share; make one for each first, as in "
+            "t = t + gradtape.zeros_like(x) * x"
+        )
 
 
 def _transposed(self: Value) -> Tensor:

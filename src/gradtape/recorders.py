@@ -1,5 +1,6 @@
 """Who is listening: the stack of recorders, outermost first, of each thread and each asynchronous task."""
 
+import itertools
 import threading
 import weakref
 from contextvars import ContextVar
@@ -9,7 +10,19 @@ if TYPE_CHECKING:
     from gradtape.ops.op import Op
     from gradtape.tensor import Variable
 
-__all__ = ["Recorder", "access", "is_followed", "listening", "local", "pop", "push"]
+__all__ = [
+    "Recorder",
+    "access",
+    "is_followed",
+    "listening",
+    "local",
+    "new_key",
+    "pop",
+    "push",
+    "set_listening",
+]
+
+new_key = itertools.count(1).__next__  # what a value's identity is made of
 
 
 class Recorder(Protocol):
@@ -33,6 +46,7 @@ class Recorder(Protocol):
 
 _stack: ContextVar[tuple[Recorder, ...]] = ContextVar("recorders", default=())
 listening = _stack.get  # what every op asks: the recorders of this thread and asynchronous task
+set_listening = _stack.set  # for who computes on behalf of some of them only; puts the stack back afterwards
 
 
 def push(recorder: Recorder) -> None:

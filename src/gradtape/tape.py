@@ -2,21 +2,24 @@
 
 import contextlib
 import enum
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import numpy as np
 
 from gradtape import recorders
+from gradtape.batched import alias
 from gradtape.errors import DTypeError, NotATensorError, ShapeError, TapeStateError, TapeUsedError
+from gradtape.jacobians import chunks, one_by_one, one_hot_rows, together
 from gradtape.ops.op import Op, Rule, raw, recorded
 from gradtape.recorders import access, listening, local
 from gradtape.structure import flatten, unflattened
 from gradtape.sweep import Edge, sweep
-from gradtape.tensor import Tensor, TensorLike, Value, Variable, as_array, require_value, with_key
+from gradtape.tensor import Tensor, TensorLike, Value, Variable, as_array, require_value
 
-__all__ = ["GradientTape", "UnconnectedGradients"]
+__all__ = ["GradientTape", "UnconnectedGradients", "unconnected_choice"]
 
 
 class UnconnectedGradients(enum.Enum):
@@ -158,7 +161,7 @@ class GradientTape:
                     "make it one with gradtape.constant"
                 )
         for x in values:
-            if x._value.dtype.kind not in "fc":
+            if x.dtype.kind not in "fc":
                 warnings.warn(
                     f"watch: {x.dtype} values cannot be differentiated; cast to a floating dtype first",
                     stacklevel=2,
@@ -258,35 +261,173 @@ class GradientTape:
         >>> tape.gradient(y, [x])
         [<tf.Tensor: shape=(2,), dtype=float32, numpy=array([ 3., 12.], dtype=float32)>]
         """
-        if self._used:
-            raise TapeUsedError(
-                "gradient: a tape that is not persistent gives one set of gradients; make it with "
-                "GradientTape(persistent=True) to ask again"
-            )
-        unconnected = _unconnected(unconnected_gradients)
+        self._refuse_if_used("gradient")
+        unconnected = unconnected_choice(unconnected_gradients)
         targets = _values(target, "gradient: target")
         seeds = _seeds(targets, output_gradients)
         flat, rebuild = unflattened(sources)
         for source in flat:
             require_value(source, "gradient: source")
-        if self._recording and not self._persistent:
-            self._stop()
+        edges = self._taken()
         bare = not listening()
         cotangents = _summed(targets, seeds, bare)
         del seeds  # the sweep frees each cotangent as soon as it has been passed on, these too
-        edges = self._edges.copy() if self._persistent else self._give_up()
         found = sweep(raw if bare else recorded, edges, cotangents, {source._key for source in flat})
         return rebuild([_answer(found.get(source._key), source, unconnected) for source in flat])
 
-    def _give_up(self) -> list[Edge]:
-        """The edges, which the tape then holds no more, nor anything else."""
+    def jacobian(
+        self,
+        target: TensorLike,
+        sources: Any,
+        unconnected_gradients: UnconnectedGradients | str = UnconnectedGradients.NONE,
+        parallel_iterations: int | None = None,
+        experimental_use_pfor: bool = True,
+        *,
+        chunk_size: int | None = None,
+        progress: bool = False,
+    ) -> Any:
+        """The derivative of each element of `target` by each of `sources`, in the structure of `sources`.
+
+        target: a tensor; each Jacobian has shape target.shape + source.shape. One sweep carries the
+        cotangents of all elements at once; chunk_size: of at most so many, which bounds its memory; progress:
+        shows a bar over the chunks. experimental_use_pfor=False: one sweep for each element, for which the
+        tape must be persistent. parallel_iterations is ignored.
+
+        Raises NotATensorError, TapeUsedError, ShapeError; see `gradient`.
+
+        >>> x = gt.constant([1.0, 2.0])
+        >>> with gt.GradientTape() as tape:
+        ...     tape.watch(x)
+        ...     y = x * x
+        >>> tape.jacobian(y, x)
+        <tf.Tensor: shape=(2, 2), dtype=float32, numpy=
+        array([[2., 0.],
+               [0., 4.]], dtype=float32)>
+        """
+        choice = unconnected_choice(unconnected_gradients)
+        x = self._one_target("jacobian", target, experimental_use_pfor)
+        flat, rebuild = unflattened(sources)
+        for source in flat:
+            require_value(source, "jacobian: source")
+        rows = self._rows(
+            "jacobian",
+            x,
+            flat,
+            x.size,
+            lambda start, stop: one_hot_rows(start, stop, x.size, x.dtype).reshape(-1, *x.shape),
+            experimental_use_pfor,
+            chunk_size,
+            progress,
+        )
+        return rebuild(
+            [
+                _matrix(g, (*x.shape, *source.shape), source, choice)
+                for g, source in zip(rows, flat, strict=True)
+            ]
+        )
+
+    def batch_jacobian(
+        self,
+        target: TensorLike,
+        source: TensorLike,
+        unconnected_gradients: UnconnectedGradients | str = UnconnectedGradients.NONE,
+        parallel_iterations: int | None = None,
+        experimental_use_pfor: bool = True,
+        *,
+        chunk_size: int | None = None,
+        progress: bool = False,
+    ) -> Tensor | None:
+        """For each row of a batch the Jacobian of target[i] by source[i], which no other row may bear upon.
+
+        target: (b, ...), source: (b, ...); the result (b, ...target's, ...source's), at the cost of one row's
+        Jacobian of them all. Other arguments and errors as in `jacobian`; ShapeError if either has less than
+        two axes, or their first lengths differ.
+
+        >>> x = gt.constant([[1.0, 2.0], [3.0, 4.0]])
+        >>> with gt.GradientTape() as tape:
+        ...     tape.watch(x)
+        ...     y = x * x
+        >>> tape.batch_jacobian(y, x).numpy()[1]
+        array([[6., 0.],
+               [0., 8.]], dtype=float32)
+        """
+        choice = unconnected_choice(unconnected_gradients)
+        x = self._one_target("batch_jacobian", target, experimental_use_pfor)
+        by = require_value(source, "batch_jacobian: source")
+        if x.ndim < 2 or by.ndim < 2:
+            raise ShapeError(
+                f"batch_jacobian: wanted a target and a source of two axes or more, got shapes {x.shape} and "
+                f"{by.shape}; `jacobian` takes any"
+            )
+        if x.shape[0] != by.shape[0]:
+            raise ShapeError(
+                f"batch_jacobian: the first lengths of target {x.shape} and source {by.shape} differ; they "
+                "count the rows of one batch"
+            )
+        batch, *inner = x.shape
+        n = math.prod(inner)
+
+        def seeds(start: int, stop: int) -> np.ndarray[Any, Any]:
+            rows = one_hot_rows(start, stop, n, x.dtype).reshape(-1, 1, *inner)
+            return np.broadcast_to(rows, (stop - start, batch, *inner))
+
+        (g,) = self._rows("batch_jacobian", x, [by], n, seeds, experimental_use_pfor, chunk_size, progress)
+        if g is not None:
+            g = recorded.transpose(g, (1, 0, *range(2, g.ndim)))
+        return _matrix(g, (batch, *inner, *by.shape[1:]), by, choice)
+
+    def _one_target(self, name: str, target: TensorLike, at_once: bool) -> Value:
+        """The target, if the tape may be asked for its Jacobian."""
+        self._refuse_if_used(name)
+        if not (at_once or self._persistent):
+            raise TapeUsedError(
+                f"{name}: one sweep for each element needs a tape that can be swept again; make it with "
+                "GradientTape(persistent=True), or leave experimental_use_pfor as it is"
+            )
+        require_value(target, f"{name}: target")
+        return _values(target, f"{name}: target")[0]
+
+    def _rows(
+        self,
+        name: str,
+        target: Value,
+        sources: list[Value],
+        n: int,
+        seeds: Callable[[int, int], np.ndarray[Any, Any]],
+        at_once: bool,
+        chunk_size: int | None,
+        progress: bool,
+    ) -> list[Tensor | None]:
+        """The cotangents of the sources for n of the target, with an axis in front that counts them."""
+        spans = chunks(name, n, chunk_size if at_once else 1, progress)
+        edges = self._taken()
+        if not n or target.dtype.kind not in "fc":
+            return [None] * len(sources)
+        return (together if at_once else one_by_one)(
+            lambda last: edges if last else edges.copy(), target, sources, seeds, spans
+        )
+
+    def _refuse_if_used(self, name: str) -> None:
+        if self._used:
+            raise TapeUsedError(
+                f"{name}: a tape that is not persistent gives one set of gradients; make it with "
+                "GradientTape(persistent=True) to ask again"
+            )
+
+    def _taken(self) -> list[Edge]:
+        """The edges to sweep, which a tape that is not persistent then holds no more, nor anything else."""
+        if self._persistent:
+            return self._edges.copy()
+        if self._recording:
+            self._stop()
         edges = self._edges
         self._clear()
         self._used = True
         return edges
 
 
-def _unconnected(choice: UnconnectedGradients | str) -> UnconnectedGradients:
+def unconnected_choice(choice: UnconnectedGradients | str) -> UnconnectedGradients:
+    """The choice as a member of UnconnectedGradients, or ValueError."""
     try:
         return UnconnectedGradients(choice)
     except ValueError:
@@ -330,7 +471,7 @@ def _summed(targets: list[Value], seeds: list[Tensor], bare: bool) -> dict[int, 
 
 def _seed(x: Value, given: TensorLike) -> Tensor:
     if given is None:
-        return Tensor(np.ones_like(x._value)[()])
+        return Tensor(np.ones(x.shape, x.dtype)[()])
     if not isinstance(given, Value):
         given = Tensor(as_array(given, x.dtype))
     if given.shape != x.shape:
@@ -341,10 +482,21 @@ def _seed(x: Value, given: TensorLike) -> Tensor:
         )
     if isinstance(given, Variable):
         access(given)
-    return with_key(given._value, given._key)
+    return alias(given)
+
+
+def _matrix(
+    g: Tensor | None, shape: tuple[int, ...], source: Value, unconnected: UnconnectedGradients
+) -> Tensor | None:
+    """Swept rows as a Jacobian of this shape; zeros, or None, where there are none."""
+    if g is not None:
+        return recorded.reshape(recorded.convert_to_tensor(g), shape)  # type: ignore[no-any-return]
+    zero = unconnected is UnconnectedGradients.ZERO or 0 in shape
+    return Tensor(np.zeros(shape, source.dtype)[()]) if zero else None
 
 
 def _answer(g: Any, source: Value, unconnected: UnconnectedGradients) -> Tensor | None:
     if g is None:
-        return Tensor(np.zeros_like(source._value)[()]) if unconnected is UnconnectedGradients.ZERO else None
-    return with_key(g._value, g._key) if isinstance(g, Tensor) else Tensor(g)
+        zero = unconnected is UnconnectedGradients.ZERO
+        return Tensor(np.zeros(source.shape, source.dtype)[()]) if zero else None
+    return alias(g) if isinstance(g, Tensor) else Tensor(g)

@@ -1,6 +1,5 @@
 """What a value is: Tensor and Variable, how they are made from Python and NumPy values, how they print."""
 
-import itertools
 import opcode
 import sys
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gradtape.errors import DTypeError, LeavesTapeError, NotATensorError, ShapeError
-from gradtape.recorders import access, is_followed, listening
+from gradtape.recorders import access, is_followed, listening, new_key
 
 __all__ = [
     "Array",
@@ -23,6 +22,7 @@ __all__ = [
     "convert_to_array",
     "holds",
     "is_tensor",
+    "require_dtype",
     "require_value",
     "with_key",
 ]
@@ -33,7 +33,6 @@ Array: TypeAlias = Any
 TensorLike: TypeAlias = Any
 DTypeLike: TypeAlias = Any
 
-_next_key = itertools.count(1).__next__
 _WEAK = {
     float: np.dtype("float32"),
     int: np.dtype("int32"),
@@ -115,14 +114,14 @@ class Value:
         )
 
     def __len__(self) -> int:
-        if not self._value.ndim:
+        if not self.ndim:
             raise TypeError("len() of a tensor of rank 0; .size counts its elements")
-        return len(self._value)
+        return self.shape[0]
 
     def __iter__(self) -> Iterator["Tensor"]:
-        if not self._value.ndim:
+        if not self.ndim:
             raise TypeError("a tensor of rank 0 cannot be iterated over")
-        return (self[i] for i in range(len(self._value)))
+        return (self[i] for i in range(len(self)))
 
     def _item(self, kind: str) -> Any:
         """The one element, for Python's conversions."""
@@ -215,7 +214,7 @@ class Tensor(Value):
 
     def __init__(self, value: Array) -> None:
         self._value = value
-        self._key = _next_key()
+        self._key = new_key()
 
     def __str__(self) -> str:
         return f"tf.Tensor({_text(self._value, str)}, shape={self.shape}, dtype={self.dtype})"
@@ -266,7 +265,7 @@ class Variable(Value):
         dtype: DTypeLike = None,
     ) -> None:
         self._value = convert_to_array(initial_value, dtype)
-        self._key = _next_key()
+        self._key = new_key()
         self._trainable = trainable
         self._name = f"{name or 'Variable'}:0"
 
@@ -408,12 +407,17 @@ def as_array(value: Any, dtype: np.dtype[Any] | None = None) -> Array:
 
 def convert_to_array(value: TensorLike, dtype: DTypeLike = None) -> Array:
     """The bare array of any value that `convert_to_tensor` takes, off the tape."""
-    wanted = None if dtype is None else as_dtype(dtype)
     if not isinstance(value, Value):
-        return as_array(value, wanted)
+        return as_array(value, None if dtype is None else as_dtype(dtype))
+    require_dtype(value, dtype)
+    return value._value
+
+
+def require_dtype(value: Value, dtype: DTypeLike) -> None:
+    """Raises DTypeError for a value of another dtype than `dtype`; None takes any."""
+    wanted = None if dtype is None else as_dtype(dtype)
     if wanted is not None and value.dtype != wanted:
         raise DTypeError(f"wanted a tensor of dtype {wanted}, got one of {value.dtype}; use cast")
-    return value._value
 
 
 def _weak_dtype(array: np.ndarray[Any, Any]) -> np.dtype[Any]:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from gradtape.ops.batching import ALONG_AXIS, behind, size_of, spread
 from gradtape.ops.namespace import Namespace
-from gradtape.ops.op import op
+from gradtape.ops.op import LINEAR, op
 from gradtape.ops.sample import Sample, Uniform
 from gradtape.tensor import Array, TensorLike
 
@@ -47,6 +48,8 @@ RUNS = [
 
 @op(
     vjp=lambda xp, g, axis, exclusive, reverse: xp.cumsum(g, axis, exclusive, not reverse),
+    jvp=LINEAR,
+    batch=ALONG_AXIS,
     samples=RUNS,
     dtypes="efdFD",
 )
@@ -82,6 +85,7 @@ def _shifted(xp: Namespace, x: Any, axis: int, backwards: bool) -> Any:
 
 @op(
     vjp=_cumprod_vjp,
+    batch=ALONG_AXIS,
     samples=[
         *RUNS,
         Sample(Uniform((2, 4), then=lambda x: x * np.array([[1, 0, 1, 1], [0, 1, 0, 1]])), axis=1),
@@ -108,8 +112,16 @@ def _recurrence_term_vjp(xp: Namespace, g: Any, factors: Any, axis: int, reverse
     return xp.linear_recurrence(_shifted(xp, xp.conj(factors), axis, not reverse), g, axis, not reverse)
 
 
+def _recurrence_behind(xp: Namespace, factors: Any, terms: Any, axis: int, reverse: bool) -> Any:
+    size = size_of([factors, terms])
+    return xp.linear_recurrence(
+        spread(xp, factors, size), spread(xp, terms, size), behind(axis, terms.ndim - 1), reverse
+    )
+
+
 @op(
     vjp=(_recurrence_factor_vjp, _recurrence_term_vjp),
+    batch=_recurrence_behind,
     samples=[
         Sample((5,), (5,)),
         Sample((3, 4), (3, 4), axis=1, reverse=True),

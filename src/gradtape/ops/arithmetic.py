@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradtape.errors import DTypeError
-from gradtape.ops.op import Namespace, Sample, Uniform, composite, elementwise, op
+from gradtape.ops.op import LEADING, LINEAR, Namespace, Sample, Uniform, composite, elementwise, op
 from gradtape.tensor import Array, Tensor, TensorLike
 
 __all__ = [
@@ -455,21 +455,30 @@ def abs(x: TensorLike) -> Tensor:
     """
 
 
-def _sign(xp: Namespace, g: Any, x: Any) -> Any:
-    """0 for real values; for complex ones, s = x / |x| has ds/dx = 1 / 2|x| and ds/dx* = -s² / 2|x|."""
+def _sign(xp: Namespace, g: Any, x: Any, out: Any) -> Any:
+    """0 for real values; for complex ones, s = x / |x| has ds/dx = 1 / 2|x| and ds/dx* = -s² / 2|x|.
+
+    As a map of real and imaginary parts it is symmetric, and so its own transpose.
+    """
     if x.dtype.kind != "c":
         return xp.zeros_like(g)
-    backwards = xp.conj(xp.sign(x))
-    return xp.divide_no_nan(g - xp.conj(g) * (backwards * backwards), 2 * xp.abs(x))
+    return xp.divide_no_nan(g - xp.conj(g) * (out * out), 2 * xp.abs(x))
 
 
-@elementwise(np.sign, _sign, dtypes="efdFD")
-def sign(x: TensorLike) -> Tensor:
+@op(
+    vjp=_sign,
+    jvp=_sign,
+    batch=LEADING,
+    samples=[Sample((3, 4)), Sample(()), Sample((0, 2))],
+    dtypes="efdFD",
+)
+def sign(x: TensorLike) -> Array:
     """-1, 0 or 1 by the sign of x, elementwise, with derivative 0; x / |x| for complex values.
 
     >>> gt.sign([-1.5, 0.0, 2.0])
     <tf.Tensor: shape=(3,), dtype=float32, numpy=array([-1.,  0.,  1.], dtype=float32)>
     """
+    return np.sign(x)
 
 
 @elementwise(operator.attrgetter("real"), 1, dtypes="efdFD")
@@ -483,6 +492,8 @@ def real(input: TensorLike) -> Tensor:
 
 @op(
     vjp=lambda xp, g, input_dtype: g * 1j if input_dtype.kind == "c" else xp.zeros_like(g),
+    jvp=LINEAR,
+    batch=LEADING,
     samples=[Sample((3, 4)), Sample(()), Sample((0, 2))],
     dtypes="efdFD",
 )

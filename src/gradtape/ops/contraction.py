@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from gradtape.errors import ShapeError
+from gradtape.ops.batching import alone, lead
 from gradtape.ops.broadcasting import unbroadcast
-from gradtape.ops.op import Namespace, Sample, op
+from gradtape.ops.op import MULTILINEAR, Namespace, Sample, op
 from gradtape.tensor import Array, TensorLike
 
 __all__ = ["matmul", "matvec"]
@@ -124,10 +125,41 @@ def _matvec_right(
     return unbroadcast(xp, xp.matvec(a, g, False, True), b_shape)
 
 
+def _matmul_behind(xp: Namespace, a: Any, b: Any, *flags: bool) -> Any:
+    """One product where it can be: many vectors are a matrix, and so are the rows of many matrices."""
+    transpose_a, transpose_b, adjoint_a, adjoint_b = flags
+    turned_a, turned_b = transpose_a or adjoint_a, transpose_b or adjoint_b
+    if (turned_a and a.ndim == 2) or (turned_b and b.ndim == 2):
+        return NotImplemented  # vectors cannot be transposed, as the op will say
+    if a.ndim == 2 and b.ndim == 2:
+        return xp.reduce_sum(a * b, 1)
+    if a.ndim == 2:
+        if b.shape[0] == 1 and b.ndim == 3:
+            return xp.matmul(a, alone(xp, b), False, transpose_b, False, adjoint_b)
+        return xp.squeeze(_matmul_behind(xp, xp.expand_dims(a, 1), b, *flags), -2)
+    if b.ndim == 2:
+        return _matvec_behind(xp, a, b, transpose_a, adjoint_a)
+    if b.shape[0] == 1 and b.ndim == 3 and not turned_a:
+        rows = xp.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
+        product = xp.matmul(rows, alone(xp, b), False, transpose_b, False, adjoint_b)
+        return xp.reshape(product, (*a.shape[:-1], product.shape[-1]))
+    rank = max(a.ndim, b.ndim) - 1
+    return xp.matmul(lead(xp, a, rank), lead(xp, b, rank), *flags)
+
+
+def _matvec_behind(xp: Namespace, a: Any, b: Any, transpose_a: bool, adjoint_a: bool) -> Any:
+    if a.shape[0] == 1 and a.ndim == 3:
+        return xp.matvec(alone(xp, a), b, transpose_a, adjoint_a)
+    batch = max(a.ndim - 2, b.ndim - 1)
+    return xp.matvec(lead(xp, a, batch + 1), lead(xp, b, batch), transpose_a, adjoint_a)
+
+
 @op(
     promote=("a", "b"),
     vjp=(_matmul_left, _matmul_right),
     dtypes="efdFD",
+    jvp=MULTILINEAR,
+    batch=_matmul_behind,
     samples=[
         Sample((3, 4), (4, 2)),
         Sample((4, 3), (4, 2), transpose_a=True),
@@ -184,6 +216,8 @@ def matmul(
     promote=("a", "b"),
     vjp=(_matvec_left, _matvec_right),
     dtypes="efdFD",
+    jvp=MULTILINEAR,
+    batch=_matvec_behind,
     samples=[
         Sample((3, 4), (4,)),
         Sample((4, 3), (4,), transpose_a=True),

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradtape.errors import AxisError, ShapeError
-from gradtape.ops.op import Namespace, Sample, composite, op
+from gradtape.ops.batching import alone
+from gradtape.ops.op import LINEAR, MULTILINEAR, Namespace, Sample, composite, op
 from gradtape.ops.operands import weakened
 from gradtape.tensor import Array, Tensor, TensorLike
 
@@ -37,9 +38,14 @@ def _collapse_vjp(xp: Namespace, g: Any, x_shape: tuple[int, ...], labels: str, 
     return xp.broadcast_to(g, x_shape)
 
 
+_EXAMPLES = chr(0xF8FF)  # the label of the axis of examples
+
+
 @op(
     vjp=_collapse_vjp,
     dtypes="efdFD",
+    jvp=LINEAR,
+    batch=lambda xp, x, labels, to: xp._collapse(x, _EXAMPLES + labels, _EXAMPLES + to),
     samples=[
         Sample((3, 4), labels="ij", to="ji"),
         Sample((2, 3, 4), labels="ijk", to="k"),
@@ -111,6 +117,14 @@ def _contract_as_matrices(a: Array, b: Array, pair: _Pair) -> Array:
     return _permuted(c.reshape(batch + rows + columns), pair.out)
 
 
+def _contract_behind(xp: Namespace, a: Any, b: Any, left: str, right: str, to: str) -> Any:
+    if a.shape[0] != b.shape[0]:
+        if a.shape[0] == 1:
+            return xp._contract(alone(xp, a), b, left, _EXAMPLES + right, _EXAMPLES + to)
+        return xp._contract(a, alone(xp, b), _EXAMPLES + left, right, _EXAMPLES + to)
+    return xp._contract(a, b, _EXAMPLES + left, _EXAMPLES + right, _EXAMPLES + to)
+
+
 @op(
     promote=("a", "b"),
     vjp=(
@@ -118,6 +132,8 @@ def _contract_as_matrices(a: Array, b: Array, pair: _Pair) -> Array:
         lambda xp, g, a, left, right, to: xp._contract(xp.conj(a), g, left, to, right),
     ),
     dtypes="efdFD",
+    jvp=MULTILINEAR,
+    batch=_contract_behind,
     samples=[
         Sample((2, 3), (3, 4), left="ij", right="jk", to="ik"),
         Sample((2, 3), (4, 3), left="ij", right="kj", to="ki"),

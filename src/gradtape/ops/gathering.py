@@ -10,7 +10,8 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from gradtape.errors import ShapeError
-from gradtape.ops.op import Namespace, Sample, op
+from gradtape.ops.batching import alone, behind, moved, size_of, spread
+from gradtape.ops.op import LINEAR, Namespace, Sample, op
 from gradtape.ops.scatter import add_blocks, check_range, integers, point_positions
 from gradtape.tensor import Array, TensorLike
 
@@ -43,10 +44,25 @@ def _rows(indices: Array, batch: int, n: int) -> Array:
     return (indices.reshape(count, prod(indices.shape[batch:])) + n * np.arange(count)[:, None]).ravel()
 
 
+def _gathered_behind(
+    xp: Namespace, params: Any, indices: Any, validate_indices: Any, axis: int | None, batch_dims: int
+) -> Any:
+    batch = batch_dims + indices.ndim - 1 if batch_dims < 0 else batch_dims
+    axis = behind(batch if axis is None else axis, params.ndim - 1)
+    if not batch and indices.shape[0] == 1:
+        return xp.gather(params, alone(xp, indices), None, axis)
+    if not batch and params.shape[0] == 1:
+        return moved(xp, xp.gather(alone(xp, params), indices, None, axis - 1), axis - 1, 0)
+    size = size_of([params, indices])
+    return xp.gather(spread(xp, params, size), spread(xp, indices, size), None, axis, batch + 1)
+
+
 @op(
     vjp=lambda xp, g, params_shape, indices, axis, batch_dims: xp.ungather(
         g, indices, params_shape, axis, batch_dims
     ),
+    jvp=LINEAR,
+    batch=_gathered_behind,
     samples=[
         Sample((4, 3), [0, 3, 0]),
         Sample((4,), 2),
@@ -95,6 +111,23 @@ def gather(
     return np.moveaxis(found, range(batch, batch + inner), range(axis, axis + inner))
 
 
+def _from_front(xp: Namespace, indices: Any, n: int) -> Any:
+    """Indices of an axis of length n, none of which counts from the back."""
+    return xp.where(indices < 0, indices + n, indices)
+
+
+def _ungathered_behind(
+    xp: Namespace, updates: Any, indices: Any, shape: tuple[int, ...], axis: int | None, batch_dims: int
+) -> Any:
+    batch = batch_dims + indices.ndim - 1 if batch_dims < 0 else batch_dims
+    axis = behind(batch if axis is None else axis, len(shape))
+    if not batch and indices.shape[0] == 1:
+        return xp.ungather(updates, alone(xp, indices), (updates.shape[0], *shape), axis)
+    size = size_of([updates, indices])
+    indices = _from_front(xp, spread(xp, indices, size), shape[axis - 1])
+    return xp.ungather(spread(xp, updates, size), indices, (size, *shape), axis, batch + 1)
+
+
 def _picked(xp: Namespace, x: Any, indices: Any, axis: int | None, batch_dims: int) -> Any:
     """What `ungather` is the adjoint of; indices from the back are for `take` only."""
     return xp.gather(x, indices, None, axis, batch_dims) if batch_dims else xp.take(x, indices, axis or 0)
@@ -102,6 +135,8 @@ def _picked(xp: Namespace, x: Any, indices: Any, axis: int | None, batch_dims: i
 
 @op(
     vjp=lambda xp, g, indices, axis, batch_dims: _picked(xp, g, indices, axis, batch_dims),
+    jvp=LINEAR,
+    batch=_ungathered_behind,
     samples=[
         Sample((3, 3), [0, 3, 0], shape=(4, 3), axis=0),
         Sample((3, 2), [3, 3], shape=(3, 4), axis=1),
@@ -138,8 +173,21 @@ def ungather(
     return total if axis == batch else np.moveaxis(total, batch, axis)
 
 
+def _taken_behind(xp: Namespace, x: Any, indices: Any, axis: int | None) -> Any:
+    if axis is None and x.ndim != 2:
+        return NotImplemented
+    axis = behind(axis or 0, x.ndim - 1)
+    if indices.shape[0] == 1:
+        return xp.take(x, alone(xp, indices), axis)
+    if x.shape[0] == 1:
+        return moved(xp, xp.take(alone(xp, x), indices, axis - 1), axis - 1, 0)
+    return xp.gather(x, _from_front(xp, indices, x.shape[axis]), None, axis, 1)
+
+
 @op(
     vjp=lambda xp, g, x_shape, indices, axis: xp.ungather(g, indices, x_shape, axis),
+    jvp=LINEAR,
+    batch=_taken_behind,
     samples=[Sample((4,), [0, -1, 0]), Sample((3, 4), [[1, -4]], axis=-1), Sample((2, 3), 1, axis=0)],
     dtypes="efdFD",
 )
@@ -170,8 +218,21 @@ def _unpicked(xp: Namespace, g: Any, shape: tuple[int, ...], indices: Any, batch
     return xp.scatter_nd(indices, g, shape)
 
 
+def _points_behind(xp: Namespace, params: Any, indices: Any, batch_dims: int) -> Any:
+    if not batch_dims and indices.shape[0] == 1:
+        last = params.ndim - 1
+        found = xp.gather_nd(moved(xp, params, 0, last), alone(xp, indices))
+        return moved(xp, found, found.ndim - 1, 0)
+    if not batch_dims and params.shape[0] == 1:
+        return xp.gather_nd(alone(xp, params), indices)
+    size = size_of([params, indices])
+    return xp.gather_nd(spread(xp, params, size), spread(xp, indices, size), batch_dims + 1)
+
+
 @op(
     vjp=lambda xp, g, params_shape, indices, batch_dims: _unpicked(xp, g, params_shape, indices, batch_dims),
+    jvp=LINEAR,
+    batch=_points_behind,
     samples=[
         Sample((3, 4), [[0, 1], [2, 3], [0, 1]]),
         Sample((3, 4), [[2], [2]]),

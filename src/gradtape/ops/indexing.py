@@ -12,11 +12,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gradtape.errors import AxisError, DTypeError, OutOfRangeError, ShapeError
+from gradtape.batched import Batched
+from gradtape.errors import AxisError, DTypeError, OutOfRangeError, PerExampleError, ShapeError
 from gradtape.ops import arithmetic
+from gradtape.ops.batching import lead, moved, size_of, spread
 from gradtape.ops.broadcasting import unbroadcast
 from gradtape.ops.gathering import gather, gather_nd, take
-from gradtape.ops.op import REGISTRY, Namespace, Sample, composite, op, raw
+from gradtape.ops.op import LINEAR, REGISTRY, Namespace, Sample, composite, op, raw
 from gradtape.ops.scatter import (
     add_blocks,
     cast_to,
@@ -93,6 +95,23 @@ def _index_part(name: str, part: Any) -> Any:
     )
 
 
+def _points(xp: Namespace, name: str, index: Any, shape: tuple[int, ...]) -> Any:
+    """An index of integers, of which some differ from example to example, as points for `gather_nd`."""
+    parts = index if type(index) is tuple else (index,)
+    places = [xp.convert_to_tensor(i) for i in parts if type(i) in (int, Tensor, Batched, np.ndarray)]
+    if len(places) < len(parts) or len(parts) > len(shape) or any(i.dtype.kind not in "iu" for i in places):
+        raise PerExampleError(
+            f"{name}: an index that differs from example to example, into shape {shape}; it may stand beside "
+            "integers only, at most one for each axis; slices and masks are the same for all, so use gather, "
+            "or where"
+        )
+    lengths = np.broadcast_shapes(*(i.shape for i in places))
+    places = [
+        xp.broadcast_to(xp.where(i < 0, i + n, i), lengths) for i, n in zip(places, shape, strict=False)
+    ]
+    return xp.stack(places, -1)
+
+
 def _slice(name: str, part: slice) -> slice:
     """The slice, with bounds that are tensors or NumPy scalars read as ints."""
     start, stop, step = part.start, part.stop, part.step
@@ -133,6 +152,38 @@ def _beyond(name: str, problem: IndexError, x: Array) -> OutOfRangeError:
     )
 
 
+def _place_of_examples(index: Index) -> int:
+    """Where the axis of the examples, the first, comes out when what is behind it is indexed.
+
+    NumPy puts the axes of arrays in front of all others if something stands between the arrays; integers
+    count as arrays where there is one, and so do booleans.
+    """
+    arrays = [i for i in index if type(i) in (np.ndarray, bool)]
+    places = [n for n, i in enumerate(index) if type(i) in (np.ndarray, bool, int)]
+    if not arrays or places == list(range(places[0], places[0] + len(places))):
+        return 0
+    return max(1 if type(i) is bool or i.dtype.kind == "b" else i.ndim for i in arrays)
+
+
+def _read_behind(xp: Namespace, x: Any, index: Index) -> Any:
+    return moved(xp, xp.read_at(x, (slice(None), *index)), _place_of_examples(index), 0)
+
+
+def _scattered_behind(xp: Namespace, updates: Any, index: Index, shape: Sequence[int]) -> Any:
+    size = updates.shape[0]
+    updates = moved(xp, updates, 0, _place_of_examples(index))
+    return xp.scatter_at(updates, (slice(None), *index), (size, *shape))
+
+
+def _written_behind(xp: Namespace, x: Any, v: Any, index: Index) -> Any:
+    size = size_of([x, v])
+    part = np.broadcast_to(np.int8(0), x.shape[1:])[index].ndim
+    v = lead(xp, v, part)
+    v = xp.reshape(v, (v.shape[0], *v.shape[v.ndim - part :]))
+    v = moved(xp, v, 0, _place_of_examples(index))
+    return xp.write_at(spread(xp, x, size), v, (slice(None), *index))
+
+
 # -- t[...] --------------------------------------------------------------------------------------------------
 
 _INDICES: list[Any] = [
@@ -153,6 +204,8 @@ _READS += [Sample((), index=()), Sample((), index=(None, ...)), Sample((0, 2), i
 
 @op(
     vjp=lambda xp, g, index, x_shape: xp.scatter_at(g, index, x_shape),
+    jvp=LINEAR,
+    batch=_read_behind,
     samples=_READS,
     dtypes="efdFD",
 )
@@ -172,6 +225,8 @@ def read_at(x: TensorLike, index: Any) -> Array:
 
 @op(
     vjp=lambda xp, g, index: xp.read_at(g, index),
+    jvp=LINEAR,
+    batch=_scattered_behind,
     samples=[
         Sample(
             np.zeros(s.operands[0].shape)[s.attributes["index"]].shape,
@@ -221,7 +276,11 @@ def getitem(xp: Namespace, x: TensorLike, index: Any) -> Tensor:
     >>> x[:, 1].numpy(), x[x > 2.5].numpy(), x[[1, 1], 0].numpy()
     (array([2., 4.], dtype=float32), array([3., 4.], dtype=float32), array([3., 3.], dtype=float32))
     """
-    plain = _index("getitem", index)
+    try:
+        plain = _index("getitem", index)
+    except PerExampleError:
+        x = xp.convert_to_tensor(x)
+        return xp.gather_nd(x, _points(xp, "getitem", index, x.shape))  # type: ignore[no-any-return]
     if type(x) is not Tensor:
         return xp.read_at(x, plain)  # type: ignore[no-any-return]
     part = raw.read_at(x._value, plain)
@@ -260,6 +319,8 @@ def _written(xp: Namespace, g: Any, index: Index, v_shape: tuple[int, ...]) -> A
         lambda xp, g, index: xp.write_at(g, 0.0, index),
         lambda xp, g, index, v_shape: _written(xp, g, index, v_shape),
     ),
+    jvp=LINEAR,
+    batch=_written_behind,
     samples=[
         *(Sample(s.operands[0].shape, (), **s.attributes) for s in _READS),
         Sample((3, 4), (4,), index=(slice(1, None),)),
@@ -322,7 +383,14 @@ def setitem(xp: Namespace, x: TensorLike, v: TensorLike, index: Any) -> Tensor:
     >>> t
     <tf.Tensor: shape=(3,), dtype=float32, numpy=array([0., 1., 2.], dtype=float32)>
     """
-    updated: Tensor = xp.write_at(x, v, _index("setitem", index))
+    try:
+        updated: Tensor = xp.write_at(x, v, _index("setitem", index))
+    except PerExampleError:
+        x = xp.convert_to_tensor(x)
+        points = _points(xp, "setitem", index, x.shape)
+        part = (*points.shape[:-1], *x.shape[points.shape[-1] :])
+        v = xp.cast(xp.convert_to_tensor(v), x.dtype)
+        updated = xp.tensor_scatter_nd_update(x, points, xp.broadcast_to(v, part))
     return updated
 
 

@@ -8,14 +8,16 @@ algorithmic differentiation" (2008), unless said otherwise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradtape.errors import LinearAlgebraError, ShapeError
+from gradtape.ops.batching import alone, lead, moved
 from gradtape.ops.broadcasting import unbroadcast
-from gradtape.ops.op import Namespace, Sample, Uniform, composite, op
+from gradtape.ops.op import LEADING, LINEAR, Namespace, Sample, Uniform, composite, op
 from gradtape.tensor import Array, Tensor, TensorLike
 
 __all__ = [
@@ -79,6 +81,7 @@ _INVERTIBLE = (
 @op(
     vjp=_inv_vjp,
     dtypes="fdFD",
+    batch=LEADING,
     samples=[
         Sample(Uniform((3, 3), then=_regular)),
         Sample(Uniform((2, 2, 2), then=_regular), adjoint=True),
@@ -118,6 +121,20 @@ def _solve_matrix(
     return unbroadcast(xp, -(_outer(xp, out, ct) if adjoint else _outer(xp, ct, out)), matrix.shape)
 
 
+def _solve_behind(xp: Namespace, matrix: Any, rhs: Any, adjoint: bool) -> Any:
+    """One matrix that the examples share is decomposed once, for the right-hand sides of them all."""
+    if matrix.shape[0] == 1 and matrix.ndim == 3 and rhs.ndim in (2, 3):
+        columns = moved(xp, rhs, 0, rhs.ndim - 1)
+        found = xp.solve(
+            alone(xp, matrix), xp.reshape(columns, (rhs.shape[1], math.prod(columns.shape[1:]))), adjoint
+        )
+        return moved(xp, xp.reshape(found, columns.shape), rhs.ndim - 1, 0)
+    if rhs.ndim == 2:
+        return xp.squeeze(_solve_behind(xp, matrix, xp.expand_dims(rhs, -1), adjoint), -1)
+    rank = max(matrix.ndim, rhs.ndim) - 1
+    return xp.solve(lead(xp, matrix, rank), lead(xp, rhs, rank), adjoint)
+
+
 @op(
     promote=("matrix", "rhs"),
     vjp=(
@@ -127,6 +144,7 @@ def _solve_matrix(
         ),
     ),
     dtypes="fdFD",
+    batch=_solve_behind,
     samples=[
         Sample(Uniform((3, 3), then=_regular), (3, 2)),
         Sample(Uniform((3, 3), then=_regular), (3, 2), adjoint=True),
@@ -175,6 +193,7 @@ def _cholesky_vjp(xp: Namespace, g: Any, out: Any) -> Any:
 @op(
     vjp=_cholesky_vjp,
     dtypes="fdFD",
+    batch=LEADING,
     samples=[Sample(Uniform((1, 1), 1.0, 3.0)), Sample(Uniform((2, 1, 1), 1.0, 3.0)), Sample((0, 0))],
 )
 def cholesky(input: TensorLike) -> Array:
@@ -217,7 +236,7 @@ def _minors(n: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
 
 def _cofactors_vjp(xp: Namespace, g: Any, a: Any) -> Any:
     """For X = A⁻ᴴ: conj(det A) (sum(G * X) X - X Gᵀ X); minor by minor where A is small or near singular."""
-    if not _go_by_minors(np.asarray(a)):
+    if not _go_by_minors(np.asarray(xp.bare(a))):
         x = xp.inv(a, True)
         scale = xp.expand_dims(xp.expand_dims(xp.conj(xp.det(a)), -1), -1)
         along = xp.reduce_sum(g * x, (-2, -1), True)
@@ -243,6 +262,7 @@ def _go_by_minors(a: Array) -> bool:
 @op(
     vjp=_cofactors_vjp,
     dtypes="fdFD",
+    batch=LEADING,
     samples=[
         Sample(Uniform((3, 3), then=_regular)),
         Sample(Uniform((2, 2, 2), then=_regular)),
@@ -275,6 +295,7 @@ def _cofactors(a: TensorLike) -> Array:
 @op(
     vjp=lambda xp, g, input: xp.expand_dims(xp.expand_dims(g, -1), -1) * xp.conj(xp._cofactors(input)),
     dtypes="fdFD",
+    batch=LEADING,
     samples=[
         Sample((3, 3)),
         Sample((2, 2, 2)),
@@ -319,6 +340,7 @@ def _slogdet_vjp(xp: Namespace, g: Any, input: Any) -> Any:
 @op(
     vjp=_slogdet_vjp,
     dtypes="fdFD",
+    batch=LEADING,
     samples=[
         Sample(Uniform((3, 3), then=_regular)),
         Sample(Uniform((2, 2, 2), then=_regular)),
@@ -354,6 +376,8 @@ def _require_one(name: str, k: Any) -> None:
 @op(
     vjp=lambda xp, g, k: xp.diag_part(g, k),
     dtypes="efdFD",
+    jvp=lambda xp, t, k, num_rows, num_cols: xp.diag(t, k, num_rows, num_cols),
+    batch=LEADING,
     samples=[
         Sample((3,)),
         Sample((2, 3), k=1),
@@ -402,6 +426,8 @@ def diag(
 @op(
     vjp=lambda xp, g, input_shape, k: xp.diag(g, k, *input_shape[-2:]),
     dtypes="efdFD",
+    jvp=LINEAR,
+    batch=LEADING,
     samples=[
         Sample((3, 3)),
         Sample((2, 3, 4), k=1),
@@ -444,6 +470,8 @@ def trace(xp: Namespace, x: TensorLike) -> Tensor:
 @op(
     vjp=lambda xp, g, conjugate: xp.matrix_transpose(g, conjugate),
     dtypes="efdFD",
+    jvp=LINEAR,
+    batch=LEADING,
     samples=[Sample((3, 4)), Sample((2, 3, 4), conjugate=True), Sample((0, 2))],
 )
 def matrix_transpose(a: TensorLike, conjugate: bool = False) -> Array:

@@ -10,9 +10,10 @@ from typing import Any, ParamSpec
 
 import numpy as np
 
+from gradtape.batched import Batched
 from gradtape.errors import AxisError, DTypeError, ShapeError
 from gradtape.ops.namespace import Namespace, raw, recorded
-from gradtape.ops.op import composite, elementwise, op
+from gradtape.ops.op import LEADING, LINEAR, composite, elementwise, op
 from gradtape.ops.operands import explained
 from gradtape.ops.sample import Sample
 from gradtape.recorders import access
@@ -26,6 +27,7 @@ from gradtape.tensor import (
     as_dtype,
     convert_to_array,
     holds,
+    require_dtype,
 )
 
 __all__ = [
@@ -77,9 +79,10 @@ def convert_to_tensor(
             return convert_to_tensor(value, as_dtype(dtype_hint))
     if isinstance(value, (list, tuple)) and holds(value, Value):
         value = recorded.stack(value)
-    array = convert_to_array(value, dtype)
     if isinstance(value, Tensor):
+        require_dtype(value, dtype)
         return value
+    array = convert_to_array(value, dtype)
     return identity(value) if isinstance(value, Variable) else Tensor(array)
 
 
@@ -142,12 +145,24 @@ def stop_gradient(input: TensorLike, name: str | None = None) -> Tensor:
     >>> tape.gradient(y, x)
     <tf.Tensor: shape=(), dtype=float32, numpy=3.0>
     """
+    if isinstance(input, Batched):
+        return Batched(stop_gradient(input.examples), input.mapping)
     if isinstance(input, Variable):
         access(input)
     return Tensor(convert_to_tensor(input)._value)
 
 
 _publish("stop_gradient", lambda input: input, stop_gradient)
+
+
+def _bare(x: Any) -> Array:
+    """The bare array behind a value, of all examples where they differ, for a rule to choose its way by."""
+    while isinstance(x, Batched):
+        x = x.examples
+    return x._value if isinstance(x, Value) else x
+
+
+_publish("bare", lambda x: x, _bare)
 
 
 def _as_type(x: Array, dtype: DTypeLike) -> Array:
@@ -157,7 +172,13 @@ def _as_type(x: Array, dtype: DTypeLike) -> Array:
     return x.astype(dtype, copy=False)
 
 
-@op(vjp=lambda xp, g: g, samples=[Sample((3, 4), "float64"), Sample((), "complex128")], dtypes="efdFD")
+@op(
+    vjp=lambda xp, g: g,
+    jvp=LINEAR,
+    batch=LEADING,
+    samples=[Sample((3, 4), "float64"), Sample((), "complex128")],
+    dtypes="efdFD",
+)
 def smooth_cast(x: TensorLike, dtype: DTypeLike) -> Array:
     """`cast` to a real or complex dtype, which derivatives flow through.
 
@@ -168,7 +189,9 @@ def smooth_cast(x: TensorLike, dtype: DTypeLike) -> Array:
     return _as_type(x, dtype)
 
 
-@op(differentiable=False, samples=[Sample((3, 4), "int32"), Sample((), "bool")], dtypes="efdFD")
+@op(
+    differentiable=False, batch=LEADING, samples=[Sample((3, 4), "int32"), Sample((), "bool")], dtypes="efdFD"
+)
 def discrete_cast(x: TensorLike, dtype: DTypeLike) -> Array:
     """`cast` to an integer dtype or to bool, which no tape follows.
 
@@ -264,7 +287,7 @@ def ones_like(input: TensorLike, dtype: DTypeLike = None) -> Array:
     >>> gt.ones_like([3.0, 4.0])
     <tf.Tensor: shape=(2,), dtype=float32, numpy=array([1., 1.], dtype=float32)>
     """
-    like = _asarray(input)
+    like = input if isinstance(input, Value) else _asarray(input)
     return np.ones(like.shape, like.dtype if dtype is None else as_dtype(dtype))[()]
 
 
@@ -275,7 +298,7 @@ def zeros_like(input: TensorLike, dtype: DTypeLike = None) -> Array:
     >>> gt.zeros_like([3.0, 4.0])
     <tf.Tensor: shape=(2,), dtype=float32, numpy=array([0., 0.], dtype=float32)>
     """
-    like = _asarray(input)
+    like = input if isinstance(input, Value) else _asarray(input)
     return np.zeros(like.shape, like.dtype if dtype is None else as_dtype(dtype))[()]
 
 
@@ -395,15 +418,23 @@ def _along(axis: int, ndim: int) -> list[int]:
     return [1] * axis + [-1] + [1] * (ndim - axis - 1)
 
 
-@maker
+@composite(
+    samples=[
+        Sample(np.array([1, 0, -1]), 2),
+        Sample(np.array([[1], [0]]), 3, on_value=5.0, off_value=-1.0, axis=0, dtype="float64"),
+        Sample(2, 3, dtype="float64"),
+        Sample(np.zeros(0, int), 2),
+    ]
+)
 def one_hot(
+    xp: Namespace,
     indices: TensorLike,
     depth: int,
     on_value: TensorLike = None,
     off_value: TensorLike = None,
     axis: int | None = None,
     dtype: DTypeLike = None,
-) -> Array:
+) -> Tensor:
     """`on_value` (1) at the index along a new axis of length `depth`, and `off_value` (0) elsewhere.
 
     axis: the place of the new axis in the result, the last by default. The dtype is the values', else
@@ -416,7 +447,7 @@ def one_hot(
            [1., 0.],
            [0., 0.]], dtype=float32)>
     """
-    index = np.asarray(convert_to_array(indices))
+    index = xp.asarray(indices)
     if index.dtype.kind not in "iu" and index.size:
         raise DTypeError(f"one_hot: wanted integer indices, got {index.dtype}; cast them")
     values = [None if x is None else convert_to_array(x) for x in (on_value, off_value)]
@@ -424,6 +455,8 @@ def one_hot(
     kind = as_dtype(dtype) if dtype is not None else np.result_type(*given) if given else np.dtype(np.float32)
     on, off = (default if x is None else x for x, default in zip(values, (1, 0), strict=True))
     place = -1 if axis is None else axis
-    hot = np.expand_dims(index, place)
-    places = np.arange(int(depth)).reshape(_along(place % hot.ndim, hot.ndim))
-    return np.where(hot == places, np.asarray(on, kind), np.asarray(off, kind))
+    hot = xp.equal(
+        xp.expand_dims(index, place),
+        np.arange(int(depth)).reshape(_along(place % (index.ndim + 1), index.ndim + 1)),
+    )
+    return xp.where(hot, np.asarray(on, kind), np.asarray(off, kind))  # type: ignore[no-any-return]

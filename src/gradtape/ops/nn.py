@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from gradtape.errors import AxisError, DTypeError, OutOfRangeError, ShapeError
-from gradtape.ops.op import Namespace, Sample, Uniform, composite, elementwise, op, raw
+from gradtape.ops.batching import behind, size_of, spread
+from gradtape.ops.op import LEADING, LINEAR, Namespace, Sample, Uniform, composite, elementwise, op, raw
 from gradtape.ops.random import uniform
 from gradtape.tensor import Array, Tensor, TensorLike, Value
 
@@ -85,6 +86,8 @@ def relu6(features: TensorLike) -> Tensor:
 
 @op(
     vjp=lambda xp, g, features, alpha: xp.where(features > 0, g, g * alpha),
+    jvp=lambda xp, t, features, alpha: xp.where(features > 0, t, t * alpha),
+    batch=LEADING,
     samples=[
         Sample((3, 4)),
         Sample((), alpha=0.1),
@@ -154,6 +157,8 @@ def _gelu_vjp(xp: Namespace, g: Array, features: Array, approximate: bool) -> Ar
 
 @op(
     vjp=_gelu_vjp,
+    jvp=_gelu_vjp,
+    batch=LEADING,
     samples=[Sample(shape, approximate=a) for shape in ((3, 4), (), (0, 2)) for a in (False, True)],
     dtypes="efd",
 )
@@ -226,6 +231,8 @@ _AXES = [
 
 @op(
     vjp=lambda xp, g, out, axis: (g - xp.reduce_sum(g * out, _last(axis), True)) * out,
+    jvp=lambda xp, t, out, axis: (t - xp.reduce_sum(t * out, _last(axis), True)) * out,
+    batch=lambda xp, x, axis: xp.softmax(x, behind(_last(axis), x.ndim - 1)),
     samples=_AXES,
     dtypes="efd",
 )
@@ -246,6 +253,8 @@ def softmax(logits: TensorLike, axis: int | None = None) -> Array:
 
 @op(
     vjp=lambda xp, g, out, axis: g - xp.exp(out) * xp.reduce_sum(g, _last(axis), True),
+    jvp=lambda xp, t, out, axis: t - xp.reduce_sum(xp.exp(out) * t, _last(axis), True),
+    batch=lambda xp, x, axis: xp.log_softmax(x, behind(_last(axis), x.ndim - 1)),
     samples=_AXES,
     dtypes="efd",
 )
@@ -303,13 +312,19 @@ def softmax_cross_entropy_with_logits(
 
 
 def _sparse_vjp(xp: Namespace, g: Array, labels: Array, logits: Array) -> Array:
-    hits = np.zeros(logits.shape, logits.dtype)
-    hits.reshape(-1, logits.shape[-1])[np.arange(labels.size), np.ravel(labels)] = 1
-    return xp.expand_dims(g, -1) * (xp.softmax(logits, -1) - hits)
+    hits = xp.equal(xp.expand_dims(labels, -1), np.arange(logits.shape[-1]))
+    return xp.expand_dims(g, -1) * (xp.softmax(logits, -1) - xp.cast(hits, logits.dtype))
+
+
+def _sparse_behind(xp: Namespace, labels: Array, logits: Array) -> Array:
+    size = size_of([labels, logits])
+    labels, logits = spread(xp, labels, size), spread(xp, logits, size)
+    return xp.sparse_softmax_cross_entropy_with_logits(labels, logits)
 
 
 @op(
     vjp=(None, _sparse_vjp),
+    batch=_sparse_behind,
     samples=[
         Sample(np.array([1, 0, 3]), (3, 4)),
         Sample(np.int32(2), (3,)),
@@ -454,7 +469,13 @@ def moments(
     return (mean, variance) if wide is x else (xp.cast(mean, x.dtype), xp.cast(variance, x.dtype))
 
 
-@op(vjp=lambda xp, g, t: g * t, samples=[Sample((3, 4)), Sample(()), Sample((0, 2))], dtypes="efd")
+@op(
+    vjp=lambda xp, g, t: g * t,
+    jvp=lambda xp, tangent, t: xp.reduce_sum(tangent * t),
+    batch=lambda xp, t: xp.reduce_sum(xp.square(t), behind(None, t.ndim - 1)) / 2,
+    samples=[Sample((3, 4)), Sample(()), Sample((0, 2))],
+    dtypes="efd",
+)
 def l2_loss(t: TensorLike) -> Array:
     """sum(t^2) / 2 over all elements, a scalar.
 
@@ -479,9 +500,19 @@ def _bias_vjp(xp: Namespace, g: Array, data_format: str | None) -> Array:
     return xp.reduce_sum(g, tuple(axis for axis in range(g.ndim) if axis != channel))
 
 
+def _biased_behind(xp: Namespace, value: Array, bias: Array, data_format: str | None) -> Array:
+    ndim = value.ndim - 1
+    channel = _channel(data_format, ndim)
+    if ndim < 2 or bias.ndim != 2 or bias.shape[1] != value.shape[1 + channel]:
+        return NotImplemented  # it does not fit, as the op will say
+    return value + xp.reshape(bias, (bias.shape[0], *(1,) * channel, -1, *(1,) * (ndim - 1 - channel)))
+
+
 @op(
     promote=("value", "bias"),
     vjp=(lambda xp, g: g, _bias_vjp),
+    jvp=LINEAR,
+    batch=_biased_behind,
     samples=[
         Sample((3, 4), (4,)),
         Sample((2, 3, 4), (4,), data_format="NHWC"),

@@ -8,9 +8,13 @@ no more than the shape or dtype of operand `x`. A record keeps those, and nothin
     @elementwise(np.sin, lambda xp, x: xp.cos(x))            # the partial derivative
     def sin(x: TensorLike) -> Tensor: ...
 
-    @op(vjp=lambda xp, g, perm: xp.transpose(g, argsort(perm)))   # the vector-Jacobian product
+    @op(
+        vjp=lambda xp, g, perm: xp.transpose(g, argsort(perm)),   # the vector-Jacobian product
+        jvp=LINEAR,                                               # the forward is its own
+        batch=lambda xp, a, perm: xp.transpose(a, behind(perm)),  # of many examples at once
+    )
     def transpose(a: TensorLike, perm: Sequence[int] | None = None) -> Tensor:
-        return np.transpose(a, perm)                          # the forward, on bare arrays
+        return np.transpose(a, perm)                              # the forward, on bare arrays
 
 Parameters annotated `TensorLike` are operands and come first; `Sequence[TensorLike]`, alone, makes a variadic
 op, whose rule also gets the operand's position, `i`. All other parameters are static attributes.
@@ -18,6 +22,7 @@ op, whose rule also gets the operand's position, `i`. All other parameters are s
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, cast
@@ -25,6 +30,8 @@ from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, cast
 import numpy as np
 
 from gradtape import errors
+from gradtape.batched import Batched
+from gradtape.ops.batching import ALONG_AXIS, LEADING, OF_SHAPE, behind, over_examples
 from gradtape.ops.namespace import Namespace, raw, recorded
 from gradtape.ops.operands import PYTHON, REAL, array_operand, explained, operands_apart, operands_together
 from gradtape.ops.sample import Sample, Uniform, elementwise_samples
@@ -32,6 +39,11 @@ from gradtape.recorders import is_followed, listening
 from gradtape.tensor import Tensor, Value, with_key
 
 __all__ = [
+    "ALONG_AXIS",
+    "LEADING",
+    "LINEAR",
+    "MULTILINEAR",
+    "OF_SHAPE",
     "REGISTRY",
     "Namespace",
     "Op",
@@ -55,6 +67,9 @@ Forward: TypeAlias = Callable[..., Any]
 
 
 IS_ONE, IS_KEPT = "one", "kept"  # what the factor of a rule can be
+
+# What `jvp` can be: linear in all differentiable operands together, or in each by itself.
+LINEAR, MULTILINEAR = "linear", "multilinear"
 
 
 class Rule:
@@ -82,22 +97,25 @@ class Rule:
         if self.take is None:
             return None
         if self.place is not None:
-            return _identified(saved, self.take(keys))
-        return tuple(map(_identified, saved, self.take(keys)))
+            return identified(saved, self.take(keys))
+        return tuple(map(identified, saved, self.take(keys)))
 
 
-def _identified(value: Any, key: Any) -> Any:
+def identified(value: Any, key: Any) -> Any:
     if type(key) is tuple:
-        return tuple(map(with_key, value, key))
-    return with_key(value, key) if key else value
+        return tuple(map(identified, value, key))
+    return with_key(value, key) if key and type(value) is not Batched else value
 
 
 class Op:
     """A declaration: what an op is called, does, and how it is differentiated.
 
     rules: one Rule per operand that has a derivative; broadcasts: elementwise, so that NumPy's broadcasting
-    stretches the operands; samples, dtypes: by what calls, in which dtypes, the tests check it; primitive:
-    False for an op that is written in terms of others and so needs no rules.
+    stretches the operands, and the rules are diagonal; jvp(xp, tangents, values): the tangent of the result
+    from those of the operands (None where there is none) and the values of a record, where it is not to be
+    had by transposing the rules; batch(xp, ...): the results for many examples, of operands that have their
+    axis in front; samples, dtypes: by what calls, in which dtypes, the tests check it; primitive: False for
+    an op that is written in terms of others and so needs no rules.
     """
 
     def __init__(
@@ -107,6 +125,8 @@ class Op:
         self.forward = forward
         self.rules: tuple[Rule, ...] = ()
         self.broadcasts = False
+        self.jvp: Forward | None = None
+        self.batch: Forward | str | None = None
         self.samples = samples
         self.dtypes = dtypes
         self.primitive = primitive
@@ -228,6 +248,8 @@ def _unary(op: Op) -> Forward:
             value, key = x._value, x._key
         else:
             value, key = array_operand(x)
+            if type(value) is Batched:
+                return cast(Tensor, over_examples(op, [value], [key]))
         try:
             out = forward(value)
         except Exception as problem:
@@ -268,6 +290,8 @@ def _binary(op: Op) -> Forward:
             b, kb = y._value, y._key
         else:
             (a, b), (ka, kb) = operands_together((0, 1), True, (x, y))
+            if type(a) is Batched or type(b) is Batched:
+                return cast(Tensor, over_examples(op, [a, b], [ka, kb]))
         try:
             out = forward(a, b)
         except Exception as problem:
@@ -292,6 +316,8 @@ def _binary(op: Op) -> Forward:
 
 def op(
     vjp: Forward | Sequence[Forward | None] | None = None,
+    jvp: Forward | str | None = None,
+    batch: Forward | str | None = None,
     samples: Sequence[Sample] = (),
     dtypes: str = "fd",
     differentiable: bool = True,
@@ -303,8 +329,17 @@ def op(
     none; a lone function for the first operand only. A forward that returns a tuple or list makes an op of
     several results, whose rules get the list of their cotangents, None for a result that the target does not
     depend on. differentiable=False: constant between its jumps, so that no tape follows its result. An op
-    that is differentiable but has no `vjp` raises NoGradientError in a sweep. promote: the operands that
-    share a dtype, so that numbers and lists among them take it from the others.
+    that is differentiable but has no `vjp` raises NoGradientError in a sweep.
+
+    jvp: LINEAR, MULTILINEAR, or `rule(xp, t, ...)`, which returns the tangent of the result; t is that of the
+    operand, or of several operands the list of theirs, with None where there is none. Without it, forward
+    mode transposes `vjp`.
+
+    batch: LEADING, ALONG_AXIS, OF_SHAPE, or `rule(xp, ...)`, which gets the operands with the axis of many
+    examples in front, of length 1 for an operand that they share, then the static attributes, and returns the
+    result with that axis in front. Without it, an op in `vectorized_map` runs example by example.
+
+    promote: the operands that share a dtype, so that numbers and lists among them take it from the others.
     """
 
     def declare(template: Callable[P, Any]) -> Callable[P, Tensor]:
@@ -313,10 +348,13 @@ def op(
         rules: Sequence[Forward | None] | None = [vjp] if callable(vjp) else vjp
         if rules is None:
             rules = [_no_gradient(made.name)] * layout.operands if differentiable else []
+        made.batch = _along_axis(made.name, layout) if batch == ALONG_AXIS else batch
         if layout.variadic:
             call = _variadic(made, layout, rules)
+            made.jvp = _linear_jvp_of_list(made.name, layout) if jvp == LINEAR else None
         else:
             made.rules = tuple(_vjp_rule(made, i, r, layout) for i, r in enumerate(rules) if r is not None)
+            made.jvp = _jvp(made, jvp, layout)
             call = _general(made, layout, promote)
         return cast(Callable[P, Tensor], _declare(made, call, template, template))
 
@@ -404,10 +442,74 @@ def _vjp_rule(op: Op, index: int, vjp: Forward, layout: _Layout) -> Rule:
     return _vjp(op, index, vjp, positions)
 
 
+# -- forward mode --------------------------------------------------------------------------------------------
+
+
+def _jvp(op: Op, jvp: Forward | str | None, layout: _Layout) -> Forward | None:
+    """The tangent of the result, as Op.jvp says, from what `op` was given."""
+    n, total = layout.operands, len(layout.names)
+    if callable(jvp):
+        rule = jvp
+        positions = [layout.position(need) for need in _parameters(rule)[2:]]
+        return lambda xp, tangents, values: rule(
+            xp, tangents[0] if n == 1 else tangents, *(values[i] for i in positions)
+        )
+    differentiable = [rule.index for rule in op.rules]
+
+    def linear(xp: Namespace, tangents: Sequence[Any], values: Sequence[Any]) -> Any:
+        operands = list(values[:n])
+        for i in differentiable:
+            if operands[i] is not None:
+                operands[i] = xp.zeros_like(operands[i]) if tangents[i] is None else tangents[i]
+        return getattr(xp, op.name)(*operands, *values[n:total])
+
+    def multilinear(xp: Namespace, tangents: Sequence[Any], values: Sequence[Any]) -> Any:
+        given, forward = list(values[:total]), getattr(xp, op.name)
+        parts = [
+            forward(*given[:i], tangents[i], *given[i + 1 :])
+            for i in differentiable
+            if tangents[i] is not None
+        ]
+        return functools.reduce(operator.add, parts)
+
+    return {LINEAR: linear, MULTILINEAR: multilinear, None: None}[jvp]
+
+
+def _linear_jvp_of_list(name: str, layout: _Layout) -> Forward:
+    statics = len(layout.names) - 1
+
+    def linear(xp: Namespace, tangents: Sequence[Any], values: Sequence[Any]) -> Any:
+        n = len(tangents)
+        operands = [xp.zeros_like(x) if t is None else t for x, t in zip(values[:n], tangents, strict=True)]
+        return getattr(xp, name)(operands, *values[n : n + statics])
+
+    return linear
+
+
+# -- many examples at once -----------------------------------------------------------------------------------
+
+
+def _along_axis(name: str, layout: _Layout) -> Forward:
+    place = layout.names.index("axis")
+
+    def batch(xp: Namespace, x: Any, *statics: Any) -> Any:
+        given = list(statics)
+        given[place - 1] = behind(given[place - 1], x.ndim - 1)
+        return getattr(xp, name)(x, *given)
+
+    return batch
+
+
+# -- the faces of all other ops ------------------------------------------------------------------------------
+
+
 def _general(op: Op, layout: _Layout, promote: Sequence[str]) -> Forward:
     n, total = layout.operands, len(layout.names)
     together = [layout.names.index(name) for name in promote]
     convert = functools.partial(operands_together, together, op.broadcasts) if promote else operands_apart
+
+    def derive(values: list[Any]) -> list[Any]:
+        return [getattr(values[i], what) for i, what in layout.derived]
 
     def call(*args: Any, **keywords: Any) -> Any:
         full = args if len(args) == total and not keywords else layout.complete(op.name, args, keywords)
@@ -415,6 +517,9 @@ def _general(op: Op, layout: _Layout, promote: Sequence[str]) -> Forward:
             values, keys = [full[0]._value], [full[0]._key]
         else:
             values, keys = convert(full[:n])
+            if any(type(v) is Batched for v in values):
+                statics = [_static(v) for v in full[n:]]
+                return over_examples(op, values, keys, statics, derive)
         values.extend([v if v is None or type(v) in PYTHON else _static(v) for v in full[n:]])
         try:
             out = op.forward(*values)
@@ -422,7 +527,7 @@ def _general(op: Op, layout: _Layout, promote: Sequence[str]) -> Forward:
             raise explained(op.name, problem, values[:n]) from None
         result, key = _result(out)
         if listening():
-            values.extend([getattr(values[i], what) for i, what in layout.derived])
+            values.extend(derive(values))
             keys.extend([0] * (len(values) - n))
             for recorder in listening():
                 recorder.record(op, (*keys, key), (*values, out), False)
@@ -446,7 +551,11 @@ def _variadic(op: Op, layout: _Layout, rules: Sequence[Forward | None]) -> Forwa
         sized.rules = tuple(
             _vjp(sized, i, lambda xp, g, *s, i=i: vjp(xp, g, i, *s), positions) for i in range(n)
         )
+        sized.jvp = op.jvp
         return sized
+
+    def shapes_of(values: list[Any]) -> list[Any]:
+        return [tuple(np.shape(value) if np.isscalar(value) else value.shape for value in values)]
 
     def call(*args: Any, **keywords: Any) -> Tensor:
         given, *rest = layout.complete(op.name, args, keywords)
@@ -455,16 +564,22 @@ def _variadic(op: Op, layout: _Layout, rules: Sequence[Forward | None]) -> Forwa
         operands = list(given)
         values, keys = operands_together(range(len(operands)), False, operands)
         statics = [_static(value) for value in rest]
+        if any(type(value) is Batched for value in values):
+            return cast(
+                Tensor, over_examples(op, values, keys, statics, shapes_of, True, of_arity(len(values)))
+            )
         try:
             out = op.forward(values, *statics)
         except Exception as problem:
             raise explained(op.name, problem, values) from None
         tensor = Tensor(out)
         for recorder in listening():
-            shapes = tuple(np.shape(value) for value in values)
             padding = [0] * (len(statics) + 1)
             recorder.record(
-                of_arity(len(values)), (*keys, *padding, tensor._key), (*values, *statics, shapes, out), False
+                of_arity(len(values)),
+                (*keys, *padding, tensor._key),
+                (*values, *statics, *shapes_of(values), out),
+                False,
             )
         return tensor
 

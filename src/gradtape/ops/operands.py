@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from gradtape import errors
+from gradtape.batched import Batched
 from gradtape.ops.namespace import recorded
 from gradtape.recorders import access
 from gradtape.tensor import Value, Variable, as_array, holds, with_key
@@ -18,17 +19,20 @@ _WEAK = PYTHON | {list, tuple}
 
 
 def operand(x: Any) -> tuple[Any, int]:
-    """The bare array and key of one operand; Python numbers pass as they are, for NumPy's weak promotion."""
+    """The bare array and key of one operand; Python numbers pass as they are, for NumPy's weak promotion, and
+    so does what differs from example to example.
+    """
     if isinstance(x, Variable):
         access(x)
         return x._value, x._key
+    if type(x) is Batched:
+        return x, x._key
     if isinstance(x, Value):
         return x._value, x._key
     if type(x) in PYTHON:
         return x, 0
     if isinstance(x, (list, tuple)) and holds(x, Value):
-        packed = recorded.stack(x)
-        return packed._value, packed._key
+        return operand(recorded.stack(x))
     return as_array(x), 0
 
 
@@ -80,7 +84,10 @@ def operands_together(
 def weakened(operands: Sequence[Any]) -> list[Any]:
     """Operands promoted together, those that are no values made arrays, for ops in terms of others."""
     values, keys = operands_together(range(len(operands)), False, operands)
-    packed = [with_key(value, key) if key else value for value, key in zip(values, keys, strict=True)]
+    packed = [
+        with_key(value, key) if key and type(value) is not Batched else value
+        for value, key in zip(values, keys, strict=True)
+    ]
     return [x if isinstance(x, Value) else made for x, made in zip(operands, packed, strict=True)]
 
 

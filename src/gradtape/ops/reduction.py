@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from gradtape.errors import DTypeError
+from gradtape.ops.batching import ALONG_AXIS, behind
 from gradtape.ops.namespace import Namespace, raw
-from gradtape.ops.op import composite, op
+from gradtape.ops.op import LINEAR, composite, op
 from gradtape.ops.sample import Sample, Uniform
 from gradtape.tensor import Array, DTypeLike, Tensor, TensorLike, as_dtype
 
@@ -59,6 +60,8 @@ EMPTY = [Sample((0, 2)), Sample((0, 2), axis=0), Sample((0, 2), axis=1)]
 
 @op(
     vjp=lambda xp, g, input_tensor_shape, axis, keepdims: _spread(xp, g, input_tensor_shape, axis, keepdims),
+    jvp=LINEAR,
+    batch=ALONG_AXIS,
     samples=AXES + EMPTY,
     dtypes="efdFD",
 )
@@ -84,7 +87,7 @@ def _length(shape: tuple[int, ...], axis: Any) -> int:
     return math.prod(shape[a] for a in (axis if isinstance(axis, tuple) else (axis,)) if shape)
 
 
-@op(vjp=_mean_vjp, samples=AXES + EMPTY, dtypes="efdFD")
+@op(vjp=_mean_vjp, jvp=LINEAR, batch=ALONG_AXIS, samples=AXES + EMPTY, dtypes="efdFD")
 def reduce_mean(input_tensor: TensorLike, axis: Axes = None, keepdims: bool = False) -> Array:
     """The mean over the axes given, all of them by default; of nothing, nan.
 
@@ -128,7 +131,7 @@ WITH_ZEROS = [
 ]
 
 
-@op(vjp=_prod_vjp, samples=AXES + EMPTY + WITH_ZEROS, dtypes="efdFD")
+@op(vjp=_prod_vjp, batch=ALONG_AXIS, samples=AXES + EMPTY + WITH_ZEROS, dtypes="efdFD")
 def reduce_prod(input_tensor: TensorLike, axis: Axes = None, keepdims: bool = False) -> Array:
     """The product over the axes given, all of them by default; integers keep their dtype.
 
@@ -162,7 +165,7 @@ def _extreme(reduce: Any, x: Array, axis: Any, keepdims: bool, worst: float) -> 
 TIES = [Sample(np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]]), axis=1)]
 
 
-@op(vjp=_extreme_vjp, samples=AXES + EMPTY + TIES, dtypes="efd")
+@op(vjp=_extreme_vjp, batch=ALONG_AXIS, samples=AXES + EMPTY + TIES, dtypes="efd")
 def reduce_max(input_tensor: TensorLike, axis: Axes = None, keepdims: bool = False) -> Array:
     """The largest over the axes given, all of them by default; of nothing, -inf or the least integer.
 
@@ -174,7 +177,7 @@ def reduce_max(input_tensor: TensorLike, axis: Axes = None, keepdims: bool = Fal
     return _extreme(np.maximum.reduce, input_tensor, axis, keepdims, -math.inf)
 
 
-@op(vjp=_extreme_vjp, samples=AXES + EMPTY + TIES, dtypes="efd")
+@op(vjp=_extreme_vjp, batch=ALONG_AXIS, samples=AXES + EMPTY + TIES, dtypes="efd")
 def reduce_min(input_tensor: TensorLike, axis: Axes = None, keepdims: bool = False) -> Array:
     """The smallest over the axes given, all of them by default; of nothing, inf or the greatest integer.
 
@@ -191,6 +194,7 @@ BOOLS = np.array([[True, False], [False, False]])
 
 @op(
     differentiable=False,
+    batch=ALONG_AXIS,
     samples=[Sample(BOOLS), Sample(BOOLS, axis=1), Sample(BOOLS, axis=[0], keepdims=True)],
 )
 def reduce_any(input_tensor: TensorLike, axis: Axes = None, keepdims: bool = False) -> Array:
@@ -204,6 +208,7 @@ def reduce_any(input_tensor: TensorLike, axis: Axes = None, keepdims: bool = Fal
 
 @op(
     differentiable=False,
+    batch=ALONG_AXIS,
     samples=[Sample(BOOLS), Sample(BOOLS, axis=1), Sample(BOOLS, axis=[0], keepdims=True)],
 )
 def reduce_all(input_tensor: TensorLike, axis: Axes = None, keepdims: bool = False) -> Array:
@@ -226,6 +231,7 @@ def _logsumexp_vjp(xp: Namespace, g: Any, input_tensor: Any, out: Any, axis: Any
 
 @op(
     vjp=_logsumexp_vjp,
+    batch=ALONG_AXIS,
     samples=[*AXES, *EMPTY, Sample(Uniform((2, 3), -2e4, 2e4), axis=1)],
     dtypes="efd",
 )
@@ -255,7 +261,7 @@ def _variance_vjp(xp: Namespace, g: Any, input_tensor: Any, axis: Any, keepdims:
     return _spread(xp, g * (2 / max(_length(shape, axis), 1)), shape, axis, keepdims) * centred
 
 
-@op(vjp=_variance_vjp, samples=AXES + EMPTY, dtypes="efdFD")
+@op(vjp=_variance_vjp, batch=ALONG_AXIS, samples=AXES + EMPTY, dtypes="efdFD")
 def reduce_variance(input_tensor: TensorLike, axis: Axes = None, keepdims: bool = False) -> Array:
     """The mean of |x - mean(x)|^2 over the axes given, all of them by default; integers give float64.
 
@@ -285,7 +291,11 @@ def reduce_std(xp: Namespace, input_tensor: TensorLike, axis: Axes = None, keepd
 PLACES = [Sample((3, 4)), Sample((3, 4), axis=1), Sample((2, 3, 2), axis=-1)]
 
 
-@op(differentiable=False, samples=PLACES)
+@op(
+    differentiable=False,
+    batch=lambda xp, x, axis, kind: xp.argmax(x, behind(axis or 0, x.ndim - 1), kind),
+    samples=PLACES,
+)
 def argmax(input: TensorLike, axis: int | None = None, output_type: DTypeLike = np.int64) -> Array:
     """The index of the largest element along `axis` (the first axis by default); of the first among equals.
 
@@ -295,7 +305,11 @@ def argmax(input: TensorLike, axis: int | None = None, output_type: DTypeLike = 
     return np.argmax(input, 0 if axis is None else axis).astype(as_dtype(output_type), copy=False)
 
 
-@op(differentiable=False, samples=PLACES)
+@op(
+    differentiable=False,
+    batch=lambda xp, x, axis, kind: xp.argmin(x, behind(axis or 0, x.ndim - 1), kind),
+    samples=PLACES,
+)
 def argmin(input: TensorLike, axis: int | None = None, output_type: DTypeLike = np.int64) -> Array:
     """The index of the smallest element along `axis` (the first axis by default); of the first among equals.
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from gradtape.errors import DTypeError, OutOfRangeError, ShapeError
-from gradtape.ops.op import Sample, op
+from gradtape.ops.batching import alone, moved, size_of, spread
+from gradtape.ops.op import LINEAR, Forward, Namespace, Sample, op
 from gradtape.tensor import Array, TensorLike
 
 __all__ = [
@@ -139,8 +140,42 @@ _POINTS: list[tuple[Any, tuple[int, ...], tuple[int, ...]]] = [
 ]
 
 
+def _numbered(xp: Namespace, indices: Any, size: int) -> Any:
+    """The points of each example, shape (size, ..., K), as points (..., K + 1) in the array of all."""
+    indices = spread(xp, indices, size)
+    numbers = np.arange(size).reshape(size, *(1,) * (indices.ndim - 1))
+    numbers = np.broadcast_to(numbers, (*indices.shape[:-1], 1))
+    return xp.concat([xp.cast(numbers, indices.dtype), indices], -1)
+
+
+def _scattered_nd_behind(xp: Namespace, indices: Any, updates: Any, shape: tuple[int, ...]) -> Any:
+    if indices.shape[0] == 1:
+        updates = moved(xp, updates, 0, updates.ndim - 1)
+        found = xp.scatter_nd(alone(xp, indices), updates, (*shape, updates.shape[-1]))
+        return moved(xp, found, found.ndim - 1, 0)
+    size = size_of([indices, updates])
+    return xp.scatter_nd(_numbered(xp, indices, size), spread(xp, updates, size), (size, *shape))
+
+
+def _scattered_into(name: str) -> Forward:
+    """The batching rule of an op that scatters into a tensor."""
+
+    def batch(xp: Namespace, tensor: Any, indices: Any, updates: Any) -> Any:
+        size = size_of([tensor, indices, updates])
+        tensor, updates = spread(xp, tensor, size), spread(xp, updates, size)
+        return getattr(xp, name)(tensor, _numbered(xp, indices, size), updates)
+
+    return batch
+
+
+def _last_behind(xp: Namespace, indices: Any, shape: tuple[int, ...]) -> Any:
+    return xp.last_update(_numbered(xp, indices, indices.shape[0]), (indices.shape[0], *shape))
+
+
 @op(
     vjp=(None, lambda xp, g, indices: xp.gather_nd(g, indices)),
+    jvp=LINEAR,
+    batch=_scattered_nd_behind,
     samples=[Sample(indices, updates, shape=shape) for indices, updates, shape in _POINTS],
     dtypes="efdFD",
 )
@@ -161,6 +196,8 @@ def scatter_nd(indices: TensorLike, updates: TensorLike, shape: Sequence[int]) -
 @op(
     promote=("tensor", "updates"),
     vjp=(lambda xp, g: g, None, lambda xp, g, indices: xp.gather_nd(g, indices)),
+    jvp=LINEAR,
+    batch=_scattered_into("tensor_scatter_nd_add"),
     samples=[Sample(shape, indices, updates) for indices, updates, shape in _POINTS],
     dtypes="efdFD",
 )
@@ -177,7 +214,11 @@ def tensor_scatter_nd_add(tensor: TensorLike, indices: TensorLike, updates: Tens
     return tensor + add_blocks(count, positions, blocks).reshape(tensor.shape)
 
 
-@op(differentiable=False, samples=[Sample([[1], [0], [1]], shape=(3, 2))])
+@op(
+    differentiable=False,
+    batch=_last_behind,
+    samples=[Sample([[1], [0], [1]], shape=(3, 2))],
+)
 def last_update(indices: TensorLike, shape: Sequence[int]) -> Array:
     """For updates at points of an array of `shape`, whether no later one is at the same point.
 
@@ -202,6 +243,8 @@ def last_update(indices: TensorLike, shape: Sequence[int]) -> Array:
             xp.last_update(indices, g.shape), xp.gather_nd(g, indices), xp.zeros((), g.dtype)
         ),
     ),
+    jvp=LINEAR,
+    batch=_scattered_into("tensor_scatter_nd_update"),
     samples=[Sample(shape, indices, updates) for indices, updates, shape in _POINTS],
     dtypes="efdFD",
 )
@@ -236,8 +279,43 @@ def _segment_rows(name: str, data: Array, segment_ids: Array) -> tuple[Array, Ar
     return ids.ravel(), data.reshape(ids.size, *data.shape[ids.ndim :])
 
 
+def _segments_behind(xp: Namespace, data: Any, segment_ids: Any) -> Any:
+    if segment_ids.shape[0] != 1:
+        return NotImplemented  # how many segments there are may differ
+    return moved(xp, xp.segment_sum(moved(xp, data, 0, 1), alone(xp, segment_ids)), 1, 0)
+
+
+def _unsorted_segments_behind(xp: Namespace, data: Any, segment_ids: Any, num_segments: int) -> Any:
+    ids = segment_ids.ndim - 1
+    if segment_ids.shape[0] == 1:
+        summed = xp.unsorted_segment_sum(moved(xp, data, 0, ids), alone(xp, segment_ids), num_segments)
+        return moved(xp, summed, 1, 0)
+    size = size_of([data, segment_ids])
+    numbered = _numbered_segments(xp, spread(xp, segment_ids, size), num_segments)
+    summed = xp.unsorted_segment_sum(spread(xp, data, size), numbered, size * num_segments)
+    return xp.reshape(summed, (size, num_segments, *summed.shape[1:]))
+
+
+def _numbered_segments(xp: Namespace, ids: Any, n: int) -> Any:
+    """The ids of each example, n at most, as ids of all; negative ones stay so."""
+    first = n * np.arange(ids.shape[0]).reshape(-1, *(1,) * (ids.ndim - 1))
+    return xp.where(ids < 0, ids, ids + first)
+
+
+def _read_segments_behind(xp: Namespace, x: Any, segment_ids: Any) -> Any:
+    if segment_ids.shape[0] == 1:
+        ids = alone(xp, segment_ids)
+        return moved(xp, xp.read_segments(moved(xp, x, 0, 1), ids), ids.ndim, 0)
+    if x.shape[0] == 1:
+        return xp.read_segments(alone(xp, x), segment_ids)
+    size, n, *row = x.shape
+    return xp.read_segments(xp.reshape(x, (size * n, *row)), _numbered_segments(xp, segment_ids, n))
+
+
 @op(
     vjp=lambda xp, g, segment_ids: xp.read_segments(g, segment_ids),
+    jvp=LINEAR,
+    batch=_segments_behind,
     samples=[Sample((4, 2), [0, 0, 2, 2]), Sample((3,), [0, 1, 1]), Sample((0, 2), np.zeros(0, int))],
     dtypes="efdFD",
 )
@@ -263,6 +341,8 @@ def segment_sum(data: TensorLike, segment_ids: TensorLike) -> Array:
 
 @op(
     vjp=lambda xp, g, segment_ids: xp.read_segments(g, segment_ids),
+    jvp=LINEAR,
+    batch=_unsorted_segments_behind,
     samples=[
         Sample((4, 2), [2, 0, -1, 2], num_segments=4),
         Sample((2, 3), [[0, 1, 0], [1, -1, 0]], num_segments=2),
@@ -292,6 +372,8 @@ def unsorted_segment_sum(data: TensorLike, segment_ids: TensorLike, num_segments
 
 @op(
     vjp=lambda xp, g, segment_ids, x_shape: xp.unsorted_segment_sum(g, segment_ids, x_shape[0]),
+    jvp=LINEAR,
+    batch=_read_segments_behind,
     samples=[Sample((3, 2), [[2, -1], [0, 0]]), Sample((2,), [1, 0]), Sample((0, 2), [-1, -1])],
     dtypes="efdFD",
 )

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from gradtape.errors import ShapeError
+from gradtape.ops.batching import ALONG_AXIS, OF_SHAPE, behind, lead, size_of, spread
 from gradtape.ops.broadcasting import unbroadcast
 from gradtape.ops.namespace import Namespace
-from gradtape.ops.op import op
+from gradtape.ops.op import LINEAR, op
 from gradtape.ops.sample import Sample, Uniform
 from gradtape.tensor import Array, DTypeLike, TensorLike, as_dtype
 
@@ -42,8 +43,17 @@ Axes = int | Sequence[int] | None
 # -- the same elements ---------------------------------------------------------------------------------------
 
 
+def _lengths(shape: Any, given: tuple[int, ...]) -> tuple[int, ...]:
+    """The new shape of one example of shape `given`, -1 worked out, since there may be no example at all."""
+    lengths = shape if isinstance(shape, tuple) else (shape,)
+    others = math.prod(n for n in lengths if n != -1)
+    return tuple(math.prod(given) // others if n == -1 and others else n for n in lengths)
+
+
 @op(
     vjp=lambda xp, g, tensor_shape: xp.reshape(g, tensor_shape),
+    jvp=LINEAR,
+    batch=lambda xp, x, shape: xp.reshape(x, (x.shape[0], *_lengths(shape, x.shape[1:]))),
     samples=[
         Sample((3, 4), [2, 6]),
         Sample((3, 4), [-1]),
@@ -75,8 +85,15 @@ def _undo(perm: Sequence[int] | None) -> tuple[int, ...] | None:
     return tuple(sorted(range(n), key=[p % n for p in perm].__getitem__))
 
 
+def _transposed_behind(xp: Namespace, a: Any, perm: Any, conjugate: bool) -> Any:
+    order = tuple(range(a.ndim - 1, 0, -1)) if perm is None else behind(perm, a.ndim - 1)
+    return xp.transpose(a, (0, *order), conjugate)
+
+
 @op(
     vjp=lambda xp, g, perm, conjugate: xp.transpose(g, _undo(perm), conjugate),
+    jvp=LINEAR,
+    batch=_transposed_behind,
     samples=[
         Sample((3, 4)),
         Sample((2, 3, 4), perm=[1, 2, 0]),
@@ -101,6 +118,8 @@ def transpose(a: TensorLike, perm: Sequence[int] | None = None, conjugate: bool 
 
 @op(
     vjp=lambda xp, g, input_shape: xp.reshape(g, input_shape),
+    jvp=LINEAR,
+    batch=lambda xp, x, axis: xp.expand_dims(x, behind(axis, x.ndim - 1 + np.size(axis))),
     samples=[Sample((3, 4), 0), Sample((3, 4), -1), Sample((3, 4), [0, 2]), Sample((), 0), Sample((0, 2), 1)],
     dtypes="efdFD",
 )
@@ -120,6 +139,10 @@ def expand_dims(input: TensorLike, axis: int | Sequence[int]) -> Array:
 
 @op(
     vjp=lambda xp, g, input_shape: xp.reshape(g, input_shape),
+    jvp=LINEAR,
+    batch=lambda xp, x, axis: xp.squeeze(
+        x, tuple(i for i in range(1, x.ndim) if x.shape[i] == 1) if axis is None else behind(axis, x.ndim - 1)
+    ),
     samples=[Sample((1, 3, 1)), Sample((1, 3, 1), [0]), Sample((1, 3, 1), -1), Sample(()), Sample((0, 1))],
     dtypes="efdFD",
 )
@@ -134,6 +157,8 @@ def squeeze(input: TensorLike, axis: Axes = None) -> Array:
 
 @op(
     vjp=lambda xp, g, axis: xp.reverse(g, axis),
+    jvp=LINEAR,
+    batch=ALONG_AXIS,
     samples=[
         Sample((3, 4), [0]),
         Sample((3, 4), [-1, 0]),
@@ -156,8 +181,17 @@ def _opposite(shift: int | tuple[int, ...]) -> int | tuple[int, ...]:
     return tuple(-s for s in shift) if isinstance(shift, tuple) else -shift
 
 
+def _rolled_behind(xp: Namespace, x: Any, shift: Any, axis: Any) -> Any:
+    if axis is not None:
+        return xp.roll(x, shift, behind(axis, x.ndim - 1))
+    row = xp.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+    return xp.reshape(xp.roll(row, shift, 1), x.shape)
+
+
 @op(
     vjp=lambda xp, g, shift, axis: xp.roll(g, _opposite(shift), axis),
+    jvp=LINEAR,
+    batch=_rolled_behind,
     samples=[
         Sample((3, 4), 1, 0),
         Sample((3, 4), [-1, 2], [0, 1]),
@@ -186,6 +220,16 @@ def _part(axis: int, ndim: int, place: Any) -> tuple[Any, ...]:
     return (*(slice(None),) * (axis % ndim), place)
 
 
+def _concat_behind(xp: Namespace, values: Sequence[Any], axis: int) -> Any:
+    size = size_of(values)
+    return xp.concat([spread(xp, x, size) for x in values], behind(axis, values[0].ndim - 1))
+
+
+def _stack_behind(xp: Namespace, values: Sequence[Any], axis: int) -> Any:
+    size = size_of(values)
+    return xp.stack([spread(xp, x, size) for x in values], behind(axis, values[0].ndim))
+
+
 def _concat_vjp(xp: Namespace, g: Any, i: int, shapes: tuple[tuple[int, ...], ...], axis: int) -> Any:
     ndim = len(shapes[i])
     start = sum(s[axis] for s in shapes[:i])
@@ -194,6 +238,8 @@ def _concat_vjp(xp: Namespace, g: Any, i: int, shapes: tuple[tuple[int, ...], ..
 
 @op(
     vjp=_concat_vjp,
+    jvp=LINEAR,
+    batch=_concat_behind,
     samples=[
         Sample([Uniform((2, 3)), Uniform((4, 3))], 0),
         Sample([Uniform((2, 1)), Uniform((2, 3)), Uniform((2, 0))], -1),
@@ -213,6 +259,8 @@ def concat(values: Sequence[TensorLike], axis: int) -> Array:
 
 @op(
     vjp=lambda xp, g, i, shapes, axis: g[_part(axis, len(shapes[i]) + 1, i)],
+    jvp=LINEAR,
+    batch=_stack_behind,
     samples=[
         Sample([Uniform((2, 3)), Uniform((2, 3))]),
         Sample([Uniform((2, 3)), Uniform((2, 3)), Uniform((2, 3))], axis=1),
@@ -247,6 +295,8 @@ def _unstack_vjp(xp: Namespace, g: Sequence[Any], axis: int) -> Any:
 
 @op(
     vjp=_unstack_vjp,
+    jvp=LINEAR,
+    batch=ALONG_AXIS,
     samples=[
         Sample((3, 4)),
         Sample((3, 4), axis=1),
@@ -298,6 +348,8 @@ def _split_vjp(
 
 @op(
     vjp=_split_vjp,
+    jvp=LINEAR,
+    batch=ALONG_AXIS,
     samples=[
         Sample((4, 3), 2),
         Sample((4, 3), [1, 3]),
@@ -332,6 +384,8 @@ def split(
 
 @op(
     vjp=lambda xp, g, input_shape: unbroadcast(xp, g, input_shape),
+    jvp=LINEAR,
+    batch=lambda xp, x, shape: xp.broadcast_to(lead(xp, x, len(shape)), (x.shape[0], *shape)),
     samples=[
         Sample((3, 1), [2, 3, 4]),
         Sample((), [2, 3]),
@@ -358,6 +412,11 @@ def broadcast_to(input: TensorLike, shape: Sequence[int]) -> Array:
     return np.broadcast_to(input, shape)
 
 
+def _tiled_behind(xp: Namespace, x: Any, multiples: tuple[int, ...]) -> Any:
+    x = lead(xp, x, len(multiples))
+    return xp.tile(x, (*(1,) * (x.ndim - len(multiples)), *multiples))
+
+
 def _tile_vjp(xp: Namespace, g: Any, input_shape: tuple[int, ...], multiples: tuple[int, ...]) -> Any:
     n = max(len(input_shape), len(multiples))
     counts = (1,) * (n - len(multiples)) + multiples
@@ -370,6 +429,8 @@ def _tile_vjp(xp: Namespace, g: Any, input_shape: tuple[int, ...], multiples: tu
 
 @op(
     vjp=_tile_vjp,
+    jvp=LINEAR,
+    batch=_tiled_behind,
     samples=[
         Sample((2, 3), [2, 1]),
         Sample((3,), [2, 2]),
@@ -394,6 +455,12 @@ def _summed_by(xp: Namespace, g: Any, index: Array, n: int, axis: int) -> Any:
     return xp.transpose(xp.unsorted_segment_sum(xp.transpose(g, order), index, n), _undo(order))
 
 
+def _repeated_behind(xp: Namespace, x: Any, repeats: Any, axis: int | None) -> Any:
+    if axis is None:
+        return xp.repeat(xp.reshape(x, (x.shape[0], math.prod(x.shape[1:]))), repeats, 1)
+    return xp.repeat(x, repeats, behind(axis, x.ndim - 1))
+
+
 def _repeat_vjp(xp: Namespace, g: Any, input_shape: tuple[int, ...], repeats: Any, axis: int | None) -> Any:
     shape = (math.prod(input_shape),) if axis is None else input_shape
     place = 0 if axis is None else axis % len(shape)
@@ -410,6 +477,8 @@ def _repeat_vjp(xp: Namespace, g: Any, input_shape: tuple[int, ...], repeats: An
 
 @op(
     vjp=_repeat_vjp,
+    jvp=LINEAR,
+    batch=_repeated_behind,
     samples=[
         Sample((2, 3), 2),
         Sample((2, 3), 3, axis=0),
@@ -446,6 +515,8 @@ def _pad_vjp(
 
 @op(
     vjp=_pad_vjp,
+    jvp=lambda xp, t, paddings, mode: xp.pad(t, paddings, mode),
+    batch=lambda xp, x, paddings, mode, value: xp.pad(x, ((0, 0), *paddings), mode, value),
     samples=[
         Sample((2, 3), [[1, 0], [2, 1]]),
         Sample((2, 3), [[0, 0], [1, 1]], constant_values=7),
@@ -486,7 +557,12 @@ def pad(
 # -- what the shape is ---------------------------------------------------------------------------------------
 
 
-@op(differentiable=False, samples=[Sample((3, 4)), Sample(())], dtypes="efdFD")
+@op(
+    differentiable=False,
+    batch=OF_SHAPE,
+    samples=[Sample((3, 4)), Sample(())],
+    dtypes="efdFD",
+)
 def shape(input: TensorLike, out_type: DTypeLike = None) -> Array:
     """The length of each axis, as a vector of dtype `out_type` (int32); no derivative flows through it.
 
@@ -496,7 +572,12 @@ def shape(input: TensorLike, out_type: DTypeLike = None) -> Array:
     return np.array(input.shape, np.int32 if out_type is None else as_dtype(out_type))
 
 
-@op(differentiable=False, samples=[Sample((3, 4)), Sample(())], dtypes="efdFD")
+@op(
+    differentiable=False,
+    batch=OF_SHAPE,
+    samples=[Sample((3, 4)), Sample(())],
+    dtypes="efdFD",
+)
 def size(input: TensorLike, out_type: DTypeLike = None) -> Array:
     """The number of elements, as a scalar of dtype `out_type` (int32); no derivative flows through it.
 
@@ -506,7 +587,12 @@ def size(input: TensorLike, out_type: DTypeLike = None) -> Array:
     return (np.int32 if out_type is None else as_dtype(out_type).type)(input.size)
 
 
-@op(differentiable=False, samples=[Sample((3, 4)), Sample(())], dtypes="efdFD")
+@op(
+    differentiable=False,
+    batch=OF_SHAPE,
+    samples=[Sample((3, 4)), Sample(())],
+    dtypes="efdFD",
+)
 def rank(input: TensorLike) -> Array:
     """The number of axes, as an int32 scalar; no derivative flows through it.
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from gradtape.errors import ShapeError
-from gradtape.ops.op import Namespace, Sample, composite, op
+from gradtape.ops.op import ALONG_AXIS, LEADING, Namespace, Sample, composite, op
 from gradtape.tensor import Array, DTypeLike, Tensor, TensorLike, as_dtype
 
 __all__ = ["TopKV2", "argsort", "sort", "top_k"]
@@ -47,6 +47,7 @@ def _unsorted(xp: Namespace, g: Any, order: Any, axis: int) -> Any:
 
 @op(
     vjp=lambda xp, g, values, axis, direction: _unsorted(xp, g, xp.argsort(values, axis, direction), axis),
+    batch=ALONG_AXIS,
     samples=[
         Sample((5,)),
         Sample((3, 4), axis=0),
@@ -72,6 +73,7 @@ def sort(values: TensorLike, axis: int = -1, direction: str = "ASCENDING") -> Ar
 
 @op(
     differentiable=False,
+    batch=ALONG_AXIS,
     samples=[Sample((5,)), Sample((3, 4), axis=0, direction="DESCENDING"), Sample((0, 2))],
     dtypes="efd",
 )
@@ -87,7 +89,12 @@ def argsort(values: TensorLike, axis: int = -1, direction: str = "ASCENDING", st
     return np.argsort(ordered, axis, kind="stable").astype(np.int32)
 
 
-@op(differentiable=False, samples=[Sample((5,), k=2), Sample((2, 3), k=0)], dtypes="efd")
+@op(
+    differentiable=False,
+    batch=LEADING,
+    samples=[Sample((5,), k=2), Sample((2, 3), k=0)],
+    dtypes="efd",
+)
 def top_k_indices(input: TensorLike, k: int = 1) -> Array:
     """The indices (int32) of the k largest values along the last axis, the largest first.
 

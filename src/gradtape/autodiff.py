@@ -1,0 +1,5 @@
+"""TensorFlow's `tf.autodiff`: forward mode."""
+
+from gradtape.forward import ForwardAccumulator
+
+__all__ = ["ForwardAccumulator"]

@@ -1,0 +1,150 @@
+"""Many examples at once: tensors that hold one value for each, and the mapping that they belong to."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from gradtape import recorders
+from gradtape.errors import PerExampleError
+from gradtape.ops.namespace import recorded
+from gradtape.recorders import Recorder, listening
+from gradtape.tensor import Tensor, Value, Variable, with_key
+
+if TYPE_CHECKING:
+    from gradtape.ops.op import Op
+
+__all__ = ["Batched", "Mapping", "alias", "innermost"]
+
+
+class Mapping:
+    """One mapping of a function over `size` examples: a mark on the stack of recorders.
+
+    Whoever was pushed after it hears of ops on one example's shapes; whoever was there before hears of what
+    is really computed, the ops on all examples together. So tapes work inside, outside and on both sides.
+    """
+
+    __slots__ = ("size",)
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __enter__(self) -> Self:
+        recorders.push(self)
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        recorders.pop(self)
+
+    def record(self, op: "Op", keys: tuple[Any, ...], values: tuple[Any, ...], uniform: bool) -> None:
+        """Hears of an op that all examples share."""
+
+    def accessed(self, variable: Variable) -> None:
+        """Hears of a variable that all examples share."""
+
+    def follows(self, key: int) -> bool:
+        """Nothing: a mapping keeps nothing."""
+        return False
+
+    def inside(self) -> tuple[Recorder, ...]:
+        """Those who listen to one example."""
+        stack = listening()
+        return stack[stack.index(self) + 1 :]
+
+    @contextlib.contextmanager
+    def outside(self) -> Iterator[None]:
+        """A block that only those hear who listen to all examples."""
+        stack = listening()
+        recorders.set_listening(stack[: stack.index(self)])
+        try:
+            yield
+        finally:
+            recorders.set_listening(stack)
+
+    def all_examples(self, value: Any, key: int) -> Any:
+        """What an op got, with the axis of the examples in front: of length 1 if they share it."""
+        if type(value) is Batched and value.mapping is self:
+            return value.examples
+        if value is None:
+            return None
+        shared = value if type(value) is Batched else with_key(value, key) if key else value
+        return recorded.expand_dims(shared, 0)
+
+
+class Batched(Tensor):
+    """A tensor for each example of a mapping; its shape is that of one. Ops take it like any tensor.
+
+    examples: the tensor of all, with their axis in front. What needs one plain value (`if`, `.numpy()`,
+    `float`) raises PerExampleError.
+    """
+
+    __slots__ = ("examples", "mapping")
+
+    def __init__(self, examples: Tensor, mapping: Mapping) -> None:
+        self.examples = examples
+        self.mapping = mapping
+        self._key = recorders.new_key()
+
+    @property
+    def _value(self) -> Any:
+        raise PerExampleError(
+            f"a tensor of shape {self.shape} that differs from example to example was asked for one plain "
+            "value (by if, while, float(), .numpy() or the like); inside vectorized_map choose with "
+            "gradtape.where and index with gradtape.gather"
+        )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example."""
+        return self.examples.shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type."""
+        return self.examples.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes of one example."""
+        return self.examples.ndim - 1
+
+    @property
+    def size(self) -> int:
+        """The number of elements of one example."""
+        return int(np.prod(self.shape, dtype=int))
+
+    def __repr__(self) -> str:
+        n = self.mapping.size
+        return f"<tf.Tensor: shape={self.shape}, dtype={self.dtype}, one for each of {n} examples>"
+
+    __str__ = __repr__
+
+    def __copy__(self) -> Tensor:
+        return alias(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        return alias(self)
+
+
+def alias(tensor: Value) -> Tensor:
+    """Another tensor of the same value and identity, so that assigning to one does not reach the other."""
+    if not isinstance(tensor, Batched):
+        return with_key(tensor._value, tensor._key)
+    other = Batched.__new__(Batched)
+    other.examples, other.mapping, other._key = tensor.examples, tensor.mapping, tensor._key
+    return other
+
+
+def innermost(values: Sequence[Any]) -> Mapping:
+    """The mapping that was entered last of those that the batched ones of the values belong to.
+
+    Raises PerExampleError if one of them has ended.
+    """
+    mappings = {value.mapping for value in values if type(value) is Batched}
+    stack = listening()
+    if any(mapping not in stack for mapping in mappings):
+        raise PerExampleError(
+            "a tensor from inside a vectorized_map was used after it had ended; return it from the function"
+        )
+    return max(mappings, key=stack.index)
