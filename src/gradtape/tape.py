@@ -12,6 +12,7 @@ from gradtape import recorders
 from gradtape.errors import DTypeError, NotATensorError, ShapeError, TapeStateError, TapeUsedError
 from gradtape.ops.op import Op, Rule, raw, recorded
 from gradtape.recorders import access, listening, local
+from gradtape.slices import IndexedSlices, Rows, densified
 from gradtape.structure import flatten, unflattened
 from gradtape.sweep import Edge, sweep
 from gradtape.tensor import Tensor, TensorLike, Value, Variable, as_array, require_value, with_key
@@ -47,6 +48,7 @@ class GradientTape:
     __slots__ = (
         "__weakref__",
         "_edges",
+        "_leaves",
         "_live",
         "_persistent",
         "_recording",
@@ -67,6 +69,7 @@ class GradientTape:
         self._edges: list[Edge] = []
         self._live: set[int] = set()
         self._watched: set[int] = set()
+        self._leaves: set[int] = set()  # tensors that were watched, and not made by an op that was recorded
         self._used = False
 
     # -- the block -------------------------------------------------------------------------------------------
@@ -152,7 +155,7 @@ class GradientTape:
         """
         values = flatten(tensor)
         for x in values:
-            if not isinstance(x, Value):
+            if not isinstance(x, (Tensor, Variable)):
                 raise NotATensorError(
                     f"watch: wanted a Tensor or a Variable, got {type(x).__name__}; "
                     "make it one with gradtape.constant"
@@ -164,12 +167,14 @@ class GradientTape:
                     stacklevel=2,
                 )
             else:
-                self._live.add(x._key)
                 if isinstance(x, Variable):
                     self._variables[x._key] = x
                 else:
+                    if x._key not in self._live:
+                        self._leaves.add(x._key)
                     self._watched.add(x._key)
                     local.watching.add(self)
+                self._live.add(x._key)
 
     def watched_variables(self) -> tuple[Variable, ...]:
         """The variables that this tape watches, in order of their creation; kept after `gradient`.
@@ -201,7 +206,7 @@ class GradientTape:
 
     def _record_irregular(self, rule: Rule, keys: tuple[Any, ...], values: tuple[Any, ...]) -> None:
         """Keeps an edge whose values may be complex, several, or of different shapes or dtypes."""
-        key, out, operand = keys[-1], values[-1], values[rule.index]
+        key, out, operand, source = keys[-1], values[-1], values[rule.index], keys[rule.index]
         fit = None
         if type(key) is tuple:
             self._live.update(k for k, part in zip(key, out, strict=True) if part.dtype.kind in "fc")
@@ -211,7 +216,9 @@ class GradientTape:
                 fit = operand.shape, operand.dtype
             if out.dtype.kind == "c" or operand.dtype.kind == "c":
                 rule = rule.conjugate
-        self._edges.append((key, keys[rule.index], rule, rule.take and rule.take(values), keys, fit))
+        if rule.sparse is not None and (source in self._variables or source in self._leaves):
+            rule, fit = rule.sparse, None
+        self._edges.append((key, source, rule, rule.take and rule.take(values), keys, fit))
 
     def accessed(self, variable: Variable) -> None:
         """Watches a trainable variable that an op is about to read."""
@@ -244,8 +251,9 @@ class GradientTape:
         target: a tensor of any shape, or a structure of them, which are summed. sources: tensors or
         variables, intermediate values included. output_gradients: the cotangent of each target (None or none:
         ones), of the target's shape. unconnected_gradients: what a source has that the target does not depend
-        on: "none" gives None, "zero" zeros. For complex values the result is dL/dx + i dL/dy, TensorFlow's
-        convention.
+        on: "none" gives None, "zero" zeros. By a variable or a watched tensor of which only rows are looked
+        up (`gather`, `nn.embedding_lookup`), the result is an `IndexedSlices`. For complex values it is
+        dL/dx + i dL/dy, TensorFlow's convention.
 
         Raises TapeUsedError on the second call, unless the tape is persistent; NotATensorError for a target
         or source that is no tensor; ShapeError for output gradients that do not fit; NoGradientError if an op
@@ -268,6 +276,10 @@ class GradientTape:
         seeds = _seeds(targets, output_gradients)
         flat, rebuild = unflattened(sources)
         for source in flat:
+            if isinstance(source, IndexedSlices):
+                raise NotATensorError(
+                    "gradient: source: wanted a Tensor or a Variable, got IndexedSlices; take its .values"
+                )
             require_value(source, "gradient: source")
         if self._recording and not self._persistent:
             self._stop()
@@ -330,7 +342,9 @@ def _summed(targets: list[Value], seeds: list[Tensor], bare: bool) -> dict[int, 
 
 def _seed(x: Value, given: TensorLike) -> Tensor:
     if given is None:
-        return Tensor(np.ones_like(x._value)[()])
+        return Tensor(np.ones_like(x.values._value if isinstance(x, IndexedSlices) else x._value)[()])
+    if isinstance(given, IndexedSlices):
+        given = densified(given)
     if not isinstance(given, Value):
         given = Tensor(as_array(given, x.dtype))
     if given.shape != x.shape:
@@ -341,10 +355,14 @@ def _seed(x: Value, given: TensorLike) -> Tensor:
         )
     if isinstance(given, Variable):
         access(given)
+    if isinstance(x, IndexedSlices):  # known by its values, each of which is added into the row of its index
+        given = recorded.gather(given, x.indices)
     return with_key(given._value, given._key)
 
 
-def _answer(g: Any, source: Value, unconnected: UnconnectedGradients) -> Tensor | None:
+def _answer(g: Any, source: Value, unconnected: UnconnectedGradients) -> Tensor | IndexedSlices | None:
     if g is None:
         return Tensor(np.zeros_like(source._value)[()]) if unconnected is UnconnectedGradients.ZERO else None
+    if isinstance(g, (Rows, IndexedSlices)):
+        return g.slices() if isinstance(g, Rows) else g
     return with_key(g._value, g._key) if isinstance(g, Tensor) else Tensor(g)

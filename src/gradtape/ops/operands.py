@@ -8,6 +8,7 @@ import numpy as np
 from gradtape import errors
 from gradtape.ops.namespace import recorded
 from gradtape.recorders import access
+from gradtape.slices import IndexedSlices, densified
 from gradtape.tensor import Value, Variable, as_array, holds, with_key
 
 __all__ = ["PYTHON", "REAL", "array_operand", "explained", "operands_apart", "operands_together", "weakened"]
@@ -22,6 +23,8 @@ def operand(x: Any) -> tuple[Any, int]:
     if isinstance(x, Variable):
         access(x)
         return x._value, x._key
+    if isinstance(x, IndexedSlices):
+        x = densified(x)
     if isinstance(x, Value):
         return x._value, x._key
     if type(x) in PYTHON:
