@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 NAMES = {
     "gradtape": """
-        Tensor Variable GradientTape UnconnectedGradients Module optimizers errors math nn linalg random
+        Tensor Variable IndexedSlices GradientTape UnconnectedGradients Module
+        optimizers errors math nn linalg random
         float16 float32 float64 complex64 complex128 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool
         newaxis is_tensor stop_gradient constant convert_to_tensor ones zeros ones_like zeros_like fill eye
         range linspace one_hot identity cast add subtract multiply divide truediv pow maximum minimum
@@ -186,6 +187,7 @@ def test_types_are_shipped():
         ".ci/run",
         "docs/tutorial.md",
         "benchmarks/README.md",
+        "benchmarks/lookups.py",
         "examples/digits.py",
         "examples/tutorial.py",
     ],

@@ -126,6 +126,7 @@ from gradtape.ops.transcendental import (
     tan,
     tanh,
 )
+from gradtape.slices import IndexedSlices
 from gradtape.tape import GradientTape, UnconnectedGradients
 from gradtape.tensor import Tensor, Variable, is_tensor
 
@@ -140,6 +141,7 @@ bool = _numpy.dtype("bool")
 
 __all__ = [
     "GradientTape",
+    "IndexedSlices",
     "Module",
     "Tensor",
     "UnconnectedGradients",

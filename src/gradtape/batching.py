@@ -57,7 +57,7 @@ def _size(tensors: list[Tensor]) -> int:
     shapes = [x.shape for x in tensors]
     if not shapes or () in shapes or len({shape[0] for shape in shapes}) > 1:
         raise ShapeError(
-            "vectorized_map: wanted tensors whose first axis counts the examples, all of the same length, got "
-            f"shapes {shapes}"
+            "vectorized_map: wanted tensors whose first axis counts the examples, all of the same length, "
+            f"got shapes {shapes}"
         )
     return shapes[0][0]

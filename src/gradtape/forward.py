@@ -11,6 +11,7 @@ from gradtape.batched import alias
 from gradtape.errors import DTypeError, ShapeError, StructureError, TapeStateError
 from gradtape.ops.op import IS_KEPT, IS_ONE, Namespace, Op, identified, raw, recorded
 from gradtape.recorders import listening
+from gradtape.slices import IndexedSlices, require_dense
 from gradtape.structure import flatten, unflattened
 from gradtape.tape import GradientTape, UnconnectedGradients, unconnected_choice
 from gradtape.tensor import Tensor, TensorLike, Value, Variable, as_array, require_value
@@ -84,7 +85,10 @@ class ForwardAccumulator:
         flat, rebuild = unflattened(primals)
         return rebuild([self._tangent(require_value(x, "jvp: primal"), choice) for x in flat])
 
-    def _tangent(self, primal: Value, choice: UnconnectedGradients) -> Tensor | None:
+    def _tangent(self, primal: Value, choice: UnconnectedGradients) -> Tensor | IndexedSlices | None:
+        if isinstance(primal, IndexedSlices):
+            rows = self._tangent(primal.values, choice)
+            return None if rows is None else IndexedSlices(rows, primal.indices, primal.dense_shape)
         tangent = self._tangents.get(primal._key)
         if tangent is None:
             zero = choice is UnconnectedGradients.ZERO
@@ -226,7 +230,7 @@ def transposed(
 
 def paired(primals: Any, tangents: Any) -> list[tuple[Value, Tensor]]:
     """Each primal with its tangent, of the same shape and dtype, or an error that names both."""
-    flat = [require_value(x, "ForwardAccumulator: primal") for x in flatten(primals)]
+    flat = [require_dense(x, "ForwardAccumulator: primal") for x in flatten(primals)]
     given = [tangents] if isinstance(primals, Value) else flatten(tangents)
     if len(given) != len(flat) or not (isinstance(primals, Value) or _alike(primals, tangents)):
         raise StructureError(

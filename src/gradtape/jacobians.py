@@ -9,6 +9,7 @@ from gradtape.batched import Batched, Mapping
 from gradtape.errors import ShapeError
 from gradtape.ops.op import raw, recorded
 from gradtape.recorders import listening
+from gradtape.slices import IndexedSlices, Rows, densified
 from gradtape.sweep import Edge, sweep
 from gradtape.tensor import Tensor, Value
 
@@ -64,8 +65,14 @@ def one_by_one(
         found = sweep(
             raw if bare else recorded, edges(last), {target._key: seed if bare else Tensor(seed)}, wanted
         )
-        rows.append([found.get(source._key) for source in sources])
+        rows.append([_dense(found.get(source._key)) for source in sources])
     return [None if column[0] is None else recorded.stack(list(column)) for column in zip(*rows, strict=True)]
+
+
+def _dense(g: Any) -> Any:
+    if isinstance(g, Rows):
+        g = g.slices()
+    return densified(g) if isinstance(g, IndexedSlices) else g
 
 
 def one_hot_rows(start: int, stop: int, n: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:

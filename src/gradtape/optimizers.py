@@ -1,5 +1,6 @@
 """What changes variables by their gradients: SGD and Adam, with Keras's arguments and formulas."""
 
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
@@ -7,12 +8,18 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gradtape.errors import DTypeError, NotATensorError, ShapeError
+from gradtape.ops.scatter import add_blocks
+from gradtape.slices import IndexedSlices
 from gradtape.tensor import Array, Tensor, TensorLike, Variable, as_array, convert_to_array
 
 __all__ = ["SGD", "Adam", "Optimizer"]
 
 # A fixed rate, or a function of how many steps were made.
 LearningRate: TypeAlias = float | Callable[[int], float]
+# What to change: a variable, the rows of it (None: all), and the gradient, of those rows.
+Change: TypeAlias = tuple[Variable, Array | None, Array]
+
+_UNSHARED = Variable([0.0], trainable=False)
 
 
 class Optimizer:
@@ -21,6 +28,12 @@ class Optimizer:
     clipnorm: each gradient is shortened to this length; clipvalue: its elements are brought into
     [-clipvalue, clipvalue]; global_clipnorm: all gradients are scaled so that their common length is at most
     this. A subclass says what it keeps for a variable (`_start`) and how it makes the new value (`_update`).
+
+    A gradient that is an `IndexedSlices` changes just its rows, those of equal index added up first, and
+    reads and writes no others, neither the variable's nor the state's. So, unlike in a step by the dense
+    gradient, a row that is not looked up does not move: its momentum and Adam's moments do not decay, nor
+    does weight decay shrink it. The array is changed in place if nobody else sees it, else copied first;
+    another thread must not read the variable meanwhile.
 
     >>> isinstance(gt.optimizers.Adam(), gt.optimizers.Optimizer)
     True
@@ -90,25 +103,33 @@ class Optimizer:
                 f"apply_gradients: no gradient for any of {without}; the loss depends on none of them, "
                 "or was not computed within the tape's block"
             )
-        ready = self._clipped([(v, self._gradient(g, v)) for g, v in pairs if g is not None])
+        ready = self._clipped([(v, *self._gradient(g, v)) for g, v in pairs if g is not None])
         if without:
             warnings.warn(f"apply_gradients: no gradient for {without}, which stay as they are", stacklevel=2)
         rate = self.learning_rate
         step = int(self.iterations) + 1
-        for variable, gradient in ready:
-            value = convert_to_array(variable)
+        for variable, rows, gradient in ready:
             if variable not in self._states:
-                self._states[variable] = self._start(value)
-            if self.weight_decay:
-                value = value * (1.0 - self.weight_decay * rate)
-            new = self._update(value, gradient, rate, step, *self._states[variable])
-            variable.assign(Tensor(new if new.ndim else new[()]))
+                self._states[variable] = self._start(variable._value)
+            state = self._states[variable]
+            if rows is None:
+                new = self._new(variable._value, gradient, rate, step, state)
+                variable.assign(Tensor(new if new.ndim else new[()]))
+                continue
+            if not _unshared(variable):
+                variable._value = variable._value.copy()
+            parts = [kept[rows] for kept in state]
+            variable._value[rows] = self._new(variable._value[rows], gradient, rate, step, parts)
+            for kept, part in zip(state, parts, strict=True):
+                kept[rows] = part
         self.iterations.assign_add(1)
 
-    def _gradient(self, gradient: TensorLike, variable: Variable) -> Array:
-        """The gradient as a bare array, if it fits the variable."""
-        plain = isinstance(gradient, (float, int, list, tuple))
-        found = as_array(gradient, variable.dtype) if plain else convert_to_array(gradient)
+    def _gradient(self, gradient: TensorLike, variable: Variable) -> tuple[Array | None, Array]:
+        """The rows and their gradient, or None and the gradient, as bare arrays, if it fits the variable."""
+        found: Any = gradient
+        if not isinstance(gradient, IndexedSlices):
+            plain = isinstance(gradient, (float, int, list, tuple))
+            found = as_array(gradient, variable.dtype) if plain else convert_to_array(gradient)
         what = f"apply_gradients: variable {variable.name} of"
         if found.shape != variable.shape:
             raise ShapeError(f"{what} shape {variable.shape} got a gradient of shape {found.shape}")
@@ -118,25 +139,58 @@ class Optimizer:
             raise DTypeError(
                 f"{what} dtype {found.dtype} is not what {type(self).__name__} can change; cast it"
             )
-        return found
+        return _summed(found) if isinstance(found, IndexedSlices) else (None, found)
 
-    def _clipped(self, ready: list[tuple[Variable, Array]]) -> list[tuple[Variable, Array]]:
+    def _clipped(self, ready: list[Change]) -> list[Change]:
         """The gradients, each or all together cut to the length asked for, or to values within the bound."""
         if self.clipvalue is not None:
-            return [(v, np.clip(g, -self.clipvalue, self.clipvalue)) for v, g in ready]
+            return [(v, rows, np.clip(g, -self.clipvalue, self.clipvalue)) for v, rows, g in ready]
         if self.clipnorm is not None:
-            return [(v, _shortened(g, float(np.linalg.norm(g)), self.clipnorm)) for v, g in ready]
+            return [(v, rows, _shortened(g, float(np.linalg.norm(g)), self.clipnorm)) for v, rows, g in ready]
         if self.global_clipnorm is not None:
-            length = float(np.sqrt(sum(np.linalg.norm(g) ** 2 for _, g in ready)))
-            return [(v, _shortened(g, length, self.global_clipnorm)) for v, g in ready]
+            length = float(np.sqrt(sum(np.linalg.norm(g) ** 2 for *_, g in ready)))
+            return [(v, rows, _shortened(g, length, self.global_clipnorm)) for v, rows, g in ready]
         return ready
+
+    def _new(self, value: Array, gradient: Array, rate: float, step: int, state: Iterable[Any]) -> Array:
+        """The new value, with what weight decay takes away."""
+        if self.weight_decay:
+            value = value * (1.0 - self.weight_decay * rate)
+        return self._update(value, gradient, rate, step, *state)
 
     def _start(self, value: Array) -> tuple[Any, ...]:
         raise NotImplementedError
 
     def _update(self, value: Array, gradient: Array, rate: float, step: int, *state: Any) -> Array:
-        """The new value, in a new array, since a tape may hold the old one. The state changes in place."""
+        """The new value, elementwise, since it may be of some rows only, and in a new array, since a tape may
+        hold the old one. The state changes in place.
+        """
         raise NotImplementedError
+
+
+def _zeros(value: Array) -> Array:
+    """Zeros like the value, in memory that is not touched before it is needed, as zeros_like would."""
+    return np.zeros(value.shape, value.dtype, order="F" if value.flags.fnc else "C")
+
+
+def _references(variable: Variable) -> int:
+    return sys.getrefcount(variable._value)
+
+
+def _unshared(variable: Variable) -> bool:
+    """Whether nobody but the variable sees its array, so that a change of it in place changes no other value.
+
+    Views, tensors and what tapes keep all hold references to the array. How many there are without them
+    differs between versions of Python: the same count of an array that is known to be alone tells.
+    """
+    owned = variable._value.flags.owndata and variable._value.flags.writeable
+    return owned and _references(variable) <= _references(_UNSHARED)
+
+
+def _summed(slices: IndexedSlices) -> tuple[Array, Array]:
+    """The rows that slices hold, in order, each once, and the sums of their values."""
+    rows, places = np.unique(slices.indices._value, return_inverse=True)
+    return rows, add_blocks(len(rows), places, slices.values._value)
 
 
 def _shortened(gradient: Array, length: float, most: float) -> Array:
@@ -175,7 +229,7 @@ class SGD(Optimizer):
         self.nesterov = nesterov
 
     def _start(self, value: Array) -> tuple[Any, ...]:
-        return (np.zeros_like(value),) if self.momentum else ()
+        return (_zeros(value),) if self.momentum else ()
 
     def _update(self, value: Array, gradient: Array, rate: float, step: int, *state: Any) -> Array:
         new = np.multiply(gradient, rate, np.empty_like(value))
@@ -233,7 +287,7 @@ class Adam(Optimizer):
         self.amsgrad = amsgrad
 
     def _start(self, value: Array) -> tuple[Any, ...]:
-        return tuple(np.zeros_like(value) for _ in range(3 if self.amsgrad else 2))
+        return tuple(_zeros(value) for _ in range(3 if self.amsgrad else 2))
 
     def _update(self, value: Array, gradient: Array, rate: float, step: int, *state: Any) -> Array:
         mean, square, *greatest = state

@@ -15,6 +15,7 @@ from gradtape.errors import DTypeError, NotATensorError, ShapeError, TapeStateEr
 from gradtape.jacobians import chunks, one_by_one, one_hot_rows, together
 from gradtape.ops.op import Op, Rule, raw, recorded
 from gradtape.recorders import access, listening, local
+from gradtape.slices import IndexedSlices, Rows, densified, require_dense
 from gradtape.structure import flatten, unflattened
 from gradtape.sweep import Edge, sweep
 from gradtape.tensor import Tensor, TensorLike, Value, Variable, as_array, require_value
@@ -50,6 +51,7 @@ class GradientTape:
     __slots__ = (
         "__weakref__",
         "_edges",
+        "_leaves",
         "_live",
         "_persistent",
         "_recording",
@@ -70,6 +72,7 @@ class GradientTape:
         self._edges: list[Edge] = []
         self._live: set[int] = set()
         self._watched: set[int] = set()
+        self._leaves: set[int] = set()  # tensors that were watched, and not made by an op that was recorded
         self._used = False
 
     # -- the block -------------------------------------------------------------------------------------------
@@ -155,7 +158,7 @@ class GradientTape:
         """
         values = flatten(tensor)
         for x in values:
-            if not isinstance(x, Value):
+            if not isinstance(x, (Tensor, Variable)):
                 raise NotATensorError(
                     f"watch: wanted a Tensor or a Variable, got {type(x).__name__}; "
                     "make it one with gradtape.constant"
@@ -167,12 +170,14 @@ class GradientTape:
                     stacklevel=2,
                 )
             else:
-                self._live.add(x._key)
                 if isinstance(x, Variable):
                     self._variables[x._key] = x
                 else:
+                    if x._key not in self._live:
+                        self._leaves.add(x._key)
                     self._watched.add(x._key)
                     local.watching.add(self)
+                self._live.add(x._key)
 
     def watched_variables(self) -> tuple[Variable, ...]:
         """The variables that this tape watches, in order of their creation; kept after `gradient`.
@@ -204,7 +209,7 @@ class GradientTape:
 
     def _record_irregular(self, rule: Rule, keys: tuple[Any, ...], values: tuple[Any, ...]) -> None:
         """Keeps an edge whose values may be complex, several, or of different shapes or dtypes."""
-        key, out, operand = keys[-1], values[-1], values[rule.index]
+        key, out, operand, source = keys[-1], values[-1], values[rule.index], keys[rule.index]
         fit = None
         if type(key) is tuple:
             self._live.update(k for k, part in zip(key, out, strict=True) if part.dtype.kind in "fc")
@@ -214,7 +219,9 @@ class GradientTape:
                 fit = operand.shape, operand.dtype
             if out.dtype.kind == "c" or operand.dtype.kind == "c":
                 rule = rule.conjugate
-        self._edges.append((key, keys[rule.index], rule, rule.take and rule.take(values), keys, fit))
+        if rule.sparse is not None and (source in self._variables or source in self._leaves):
+            rule, fit = rule.sparse, None
+        self._edges.append((key, source, rule, rule.take and rule.take(values), keys, fit))
 
     def accessed(self, variable: Variable) -> None:
         """Watches a trainable variable that an op is about to read."""
@@ -247,8 +254,9 @@ class GradientTape:
         target: a tensor of any shape, or a structure of them, which are summed. sources: tensors or
         variables, intermediate values included. output_gradients: the cotangent of each target (None or none:
         ones), of the target's shape. unconnected_gradients: what a source has that the target does not depend
-        on: "none" gives None, "zero" zeros. For complex values the result is dL/dx + i dL/dy, TensorFlow's
-        convention.
+        on: "none" gives None, "zero" zeros. By a variable or a watched tensor of which only rows are looked
+        up (`gather`, `nn.embedding_lookup`), the result is an `IndexedSlices`. For complex values it is
+        dL/dx + i dL/dy, TensorFlow's convention.
 
         Raises TapeUsedError on the second call, unless the tape is persistent; NotATensorError for a target
         or source that is no tensor; ShapeError for output gradients that do not fit; NoGradientError if an op
@@ -267,7 +275,7 @@ class GradientTape:
         seeds = _seeds(targets, output_gradients)
         flat, rebuild = unflattened(sources)
         for source in flat:
-            require_value(source, "gradient: source")
+            require_dense(source, "gradient: source")
         edges = self._taken()
         bare = not listening()
         cotangents = _summed(targets, seeds, bare)
@@ -308,7 +316,7 @@ class GradientTape:
         x = self._one_target("jacobian", target, experimental_use_pfor)
         flat, rebuild = unflattened(sources)
         for source in flat:
-            require_value(source, "jacobian: source")
+            require_dense(source, "jacobian: source")
         rows = self._rows(
             "jacobian",
             x,
@@ -353,7 +361,7 @@ class GradientTape:
         """
         choice = unconnected_choice(unconnected_gradients)
         x = self._one_target("batch_jacobian", target, experimental_use_pfor)
-        by = require_value(source, "batch_jacobian: source")
+        by = require_dense(source, "batch_jacobian: source")
         if x.ndim < 2 or by.ndim < 2:
             raise ShapeError(
                 f"batch_jacobian: wanted a target and a source of two axes or more, got shapes {x.shape} and "
@@ -384,7 +392,7 @@ class GradientTape:
                 f"{name}: one sweep for each element needs a tape that can be swept again; make it with "
                 "GradientTape(persistent=True), or leave experimental_use_pfor as it is"
             )
-        require_value(target, f"{name}: target")
+        require_dense(target, f"{name}: target")
         return _values(target, f"{name}: target")[0]
 
     def _rows(
@@ -471,7 +479,10 @@ def _summed(targets: list[Value], seeds: list[Tensor], bare: bool) -> dict[int, 
 
 def _seed(x: Value, given: TensorLike) -> Tensor:
     if given is None:
-        return Tensor(np.ones(x.shape, x.dtype)[()])
+        shape = x.values.shape if isinstance(x, IndexedSlices) else x.shape
+        return Tensor(np.ones(shape, x.dtype)[()])
+    if isinstance(given, IndexedSlices):
+        given = densified(given)
     if not isinstance(given, Value):
         given = Tensor(as_array(given, x.dtype))
     if given.shape != x.shape:
@@ -482,6 +493,8 @@ def _seed(x: Value, given: TensorLike) -> Tensor:
         )
     if isinstance(given, Variable):
         access(given)
+    if isinstance(x, IndexedSlices):  # known by its values, each of which is added into the row of its index
+        given = recorded.gather(given, x.indices)
     return alias(given)
 
 
@@ -495,8 +508,10 @@ def _matrix(
     return Tensor(np.zeros(shape, source.dtype)[()]) if zero else None
 
 
-def _answer(g: Any, source: Value, unconnected: UnconnectedGradients) -> Tensor | None:
+def _answer(g: Any, source: Value, unconnected: UnconnectedGradients) -> Tensor | IndexedSlices | None:
     if g is None:
         zero = unconnected is UnconnectedGradients.ZERO
         return Tensor(np.zeros(source.shape, source.dtype)[()]) if zero else None
+    if isinstance(g, (Rows, IndexedSlices)):
+        return g.slices() if isinstance(g, Rows) else g
     return alias(g) if isinstance(g, Tensor) else Tensor(g)

@@ -43,7 +43,8 @@ _STORES = {opcode.opmap.get(name) for name in ("STORE_SUBSCR", "STORE_SLICE")}
 
 
 class Value:
-    """What Tensor and Variable share: an immutable array, its identity, and NumPy's way to look at them.
+    """What Tensor, Variable and IndexedSlices share: an immutable array, its identity, and how NumPy looks
+    at it.
 
     `_key` is the identity: tapes know values by it, so that a record holds no reference to a tensor.
     """
@@ -350,7 +351,7 @@ def _text(value: Array, printer: Any) -> str:
 
 
 def is_tensor(x: object) -> bool:
-    """Whether `x` is a Tensor or a Variable.
+    """Whether `x` is a Tensor, a Variable or an IndexedSlices.
 
     >>> gt.is_tensor(gt.constant(1.0)), gt.is_tensor(1.0)
     (True, False)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
+from gradtape.batched import Batched
 from gradtape.errors import ShapeError
 from gradtape.ops.batching import alone, behind, moved, size_of, spread
 from gradtape.ops.op import LINEAR, Namespace, Sample, op
@@ -57,12 +58,24 @@ def _gathered_behind(
     return xp.gather(spread(xp, params, size), spread(xp, indices, size), None, axis, batch + 1)
 
 
+def _sparse(
+    xp: Namespace, g: Any, params_shape: tuple[int, ...], indices: Any, axis: int | None, batch_dims: int
+) -> Any:
+    """The cotangent of `params` as the rows that were read, if it was rows, of one example; else dense."""
+    batched = isinstance(g, Batched) or isinstance(indices, Batched)
+    if batched or _axis_and_batch("gather", params_shape, indices, axis, batch_dims) != (0, 0):
+        return xp.ungather(g, indices, params_shape, axis, batch_dims)
+    flat = xp.reshape(indices if indices.dtype.kind in "iu" else xp.cast(indices, "int32"), (-1,))
+    return xp.indexed_slices(xp.reshape(g, (indices.size, *params_shape[1:])), flat, params_shape)
+
+
 @op(
     vjp=lambda xp, g, params_shape, indices, axis, batch_dims: xp.ungather(
         g, indices, params_shape, axis, batch_dims
     ),
     jvp=LINEAR,
     batch=_gathered_behind,
+    sparse=_sparse,
     samples=[
         Sample((4, 3), [0, 3, 0]),
         Sample((4,), 2),
@@ -86,7 +99,8 @@ def gather(
 
     The first `batch_dims` axes of both are paired with each other; axis: by default the first after them.
     Returns shape params.shape[:axis] + indices.shape[batch_dims:] + params.shape[axis + 1:]. validate_indices
-    is ignored.
+    is ignored. The gradient by a variable or a watched tensor whose rows are read, those of axis 0, is an
+    `IndexedSlices`.
 
     Raises OutOfRangeError for an index that is negative or beyond the axis, DTypeError for one that is no
     integer.

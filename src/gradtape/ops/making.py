@@ -17,6 +17,7 @@ from gradtape.ops.op import LEADING, LINEAR, composite, elementwise, op
 from gradtape.ops.operands import explained
 from gradtape.ops.sample import Sample
 from gradtape.recorders import access
+from gradtape.slices import IndexedSlices, densified
 from gradtape.tensor import (
     Array,
     DTypeLike,
@@ -66,7 +67,8 @@ def convert_to_tensor(
 
     Python floats become float32, ints int32, bools bool, complex numbers complex128; NumPy arrays keep their
     dtype and are copied. dtype_hint: the dtype to have if `value` can be converted to it and there is no
-    `dtype`. Tensors within lists are stacked, and derivatives flow to them. Raises DTypeError for a tensor
+    `dtype`. Tensors within lists are stacked, the rows of `IndexedSlices` put in their places among zeros,
+    and derivatives flow to them. Raises DTypeError for a tensor
     of another dtype than `dtype`, and for what is no number; ShapeError for ragged lists.
 
     >>> gt.convert_to_tensor([[1, 2], [3, 4]])
@@ -79,6 +81,8 @@ def convert_to_tensor(
             return convert_to_tensor(value, as_dtype(dtype_hint))
     if isinstance(value, (list, tuple)) and holds(value, Value):
         value = recorded.stack(value)
+    if isinstance(value, IndexedSlices):
+        value = densified(value)
     if isinstance(value, Tensor):
         require_dtype(value, dtype)
         return value

@@ -553,7 +553,8 @@ def embedding_lookup(
 ) -> Tensor:
     """params[ids]: for each id its row, so that the shape is that of the ids and then of a row.
 
-    max_norm: rows longer than that are scaled down to it. Raises OutOfRangeError for an id that is no row.
+    max_norm: rows longer than that are scaled down to it. The gradient by a variable or a watched tensor is
+    an `IndexedSlices`, whose cost is that of the rows. Raises OutOfRangeError for an id that is no row.
 
     >>> gt.nn.embedding_lookup([[1.0, 2.0], [3.0, 4.0]], [1, 0]).numpy()
     array([[3., 4.],

@@ -78,10 +78,11 @@ class Rule:
     `pull(xp, g, saved)`: saved is the one value that the rule needs, or a tuple of them; `take` picks it from
     the values (or keys) of a record. `conjugate` is the same rule for complex values, by TensorFlow's
     convention that a gradient is the conjugate of the holomorphic derivative. `factor` tells a sweep of the
-    two commonest products, by 1 and by the kept value, that need no call.
+    two commonest products, by 1 and by the kept value, that need no call. `sparse` is the rule, if there is
+    one, for an operand whose cotangent nothing will take further, so that it may be IndexedSlices.
     """
 
-    __slots__ = ("conjugate", "factor", "index", "op", "place", "pull", "take")
+    __slots__ = ("conjugate", "factor", "index", "op", "place", "pull", "sparse", "take")
 
     def __init__(self, op: "Op", index: int, pull: Forward, positions: Sequence[int]) -> None:
         self.op = op
@@ -89,6 +90,7 @@ class Rule:
         self.pull = pull
         self.conjugate = self
         self.factor: str | None = None
+        self.sparse: Rule | None = None
         self.take: Any = itemgetter(*positions) if positions else None
         self.place = positions[0] if len(positions) == 1 else None
 
@@ -322,6 +324,7 @@ def op(
     dtypes: str = "fd",
     differentiable: bool = True,
     promote: Sequence[str] = (),
+    sparse: Forward | None = None,
 ) -> Callable[[Callable[P, Any]], Callable[P, Tensor]]:
     """Declares an op by its forward, which the decorated function is, and its vector-Jacobian products.
 
@@ -340,6 +343,8 @@ def op(
     result with that axis in front. Without it, an op in `vectorized_map` runs example by example.
 
     promote: the operands that share a dtype, so that numbers and lists among them take it from the others.
+    sparse: the first operand's rule where a tape watches that operand itself, which may give
+    `xp.indexed_slices`.
     """
 
     def declare(template: Callable[P, Any]) -> Callable[P, Tensor]:
@@ -355,6 +360,8 @@ def op(
         else:
             made.rules = tuple(_vjp_rule(made, i, r, layout) for i, r in enumerate(rules) if r is not None)
             made.jvp = _jvp(made, jvp, layout)
+            if sparse is not None:
+                made.rules[0].sparse = _vjp_rule(made, 0, sparse, layout)
             call = _general(made, layout, promote)
         return cast(Callable[P, Tensor], _declare(made, call, template, template))
 

@@ -9,6 +9,7 @@ from gradtape import errors
 from gradtape.batched import Batched
 from gradtape.ops.namespace import recorded
 from gradtape.recorders import access
+from gradtape.slices import IndexedSlices, densified
 from gradtape.tensor import Value, Variable, as_array, holds, with_key
 
 __all__ = ["PYTHON", "REAL", "array_operand", "explained", "operands_apart", "operands_together", "weakened"]
@@ -27,6 +28,8 @@ def operand(x: Any) -> tuple[Any, int]:
         return x._value, x._key
     if type(x) is Batched:
         return x, x._key
+    if isinstance(x, IndexedSlices):
+        x = densified(x)
     if isinstance(x, Value):
         return x._value, x._key
     if type(x) in PYTHON:
