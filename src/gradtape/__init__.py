@@ -129,6 +129,7 @@ from gradtape.ops.transcendental import (
 from gradtape.slices import IndexedSlices
 from gradtape.tape import GradientTape, UnconnectedGradients
 from gradtape.tensor import Tensor, Variable, is_tensor
+from gradtape.transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
 __version__ = "0.1.0"
 
@@ -189,14 +190,19 @@ __all__ = [
     "floordiv",
     "gather",
     "gather_nd",
+    "grad",
     "greater",
     "greater_equal",
+    "hessian",
+    "hvp",
     "identity",
     "int8",
     "int16",
     "int32",
     "int64",
     "is_tensor",
+    "jacobian",
+    "jvp",
     "less",
     "less_equal",
     "linalg",
@@ -265,7 +271,9 @@ __all__ = [
     "uint32",
     "uint64",
     "unstack",
+    "value_and_grad",
     "vectorized_map",
+    "vjp",
     "where",
     "zeros",
     "zeros_like",

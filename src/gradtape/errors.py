@@ -1,6 +1,7 @@
 """What can go wrong, as types: each message names the op, what came, what was wanted and the remedy."""
 
 __all__ = [
+    "ArgumentError",
     "AxisError",
     "DTypeError",
     "InPlaceError",
@@ -21,6 +22,10 @@ __all__ = [
 
 class ShapeError(ValueError):
     """Shapes that do not fit each other, or do not fit the op."""
+
+
+class ArgumentError(TypeError, ValueError):
+    """What was asked of a function does not fit it: no such argument to differentiate by, or no function."""
 
 
 class AxisError(ValueError, IndexError):

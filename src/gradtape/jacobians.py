@@ -46,7 +46,8 @@ def unbatched(x: Any, mapping: Mapping) -> Tensor | None:
         return None
     if type(x) is Batched and x.mapping is mapping:
         return x.examples
-    return recorded.broadcast_to(recorded.expand_dims(x, 0), (mapping.size, *x.shape))  # type: ignore[no-any-return]
+    whole: Tensor = recorded.broadcast_to(recorded.expand_dims(x, 0), (mapping.size, *x.shape))
+    return whole
 
 
 def one_by_one(

@@ -1,0 +1,283 @@
+"""Plain functions, NumPy in and NumPy out: grad, value_and_grad, vjp, jvp, jacobian, hessian, hvp.
+
+Each takes a function and returns one. `argnums` says which positional arguments to differentiate by: a
+number, or several, which make tuples. Arguments and results may be structures (lists, tuples, dicts). Called
+without tensors they return NumPy arrays and Python numbers, unless a tape or accumulator around the call
+follows the result; called with tensors, tensors.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradtape.batched import Batched, Mapping
+from gradtape.calls import Argnums, Call, Function, face, fitting, with_tangents
+from gradtape.errors import ArgumentError
+from gradtape.forward import ForwardAccumulator
+from gradtape.jacobians import chunks, unbatched
+from gradtape.ops.op import recorded
+from gradtape.tape import GradientTape
+from gradtape.tensor import Tensor, Value
+
+__all__ = ["grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"]
+
+
+# -- gradients -----------------------------------------------------------------------------------------------
+
+
+def grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
+    """The function that gives the gradient of `f`, which returns one real number: one sweep.
+
+    has_aux: `f` returns a pair, of which the second part is passed on: (gradient, aux). Raises NotScalarError
+    for a result that is not one number, DTypeError for arguments that are not real or complex,
+    ArgumentError for argnums that are no arguments, LeavesTapeError for a result that is no tensor.
+
+    >>> gt.grad(np.sin)(0.0)
+    1.0
+    >>> gt.grad(lambda x, y: np.sum(x * x * y), argnums=(0, 1))(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    (array([ 6., 16.]), array([1., 4.]))
+    """
+    with_value = _value_and_grad("grad", f, argnums, has_aux)
+
+    def gradient(*args: Any, **keywords: Any) -> Any:
+        value, found = with_value(*args, **keywords)
+        return (found, value[1]) if has_aux else found
+
+    return face("grad", f, gradient)
+
+
+def value_and_grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
+    """The function that gives (value, gradient) of `f`, as SciPy's `minimize` takes it with jac=True.
+
+    Arguments and errors as in `grad`; with has_aux, ((value, aux), gradient).
+
+    >>> gt.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
+    (5.0, array([2., 4.]))
+    """
+    return _value_and_grad("value_and_grad", f, argnums, has_aux)
+
+
+def _value_and_grad(name: str, f: Function, argnums: Argnums, has_aux: bool) -> Function:
+    def transformed(*args: Any, **keywords: Any) -> Any:
+        call = Call(name, f, argnums, args, keywords)
+        with GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(call.primals)
+            (y,), value, aux = call.results(has_aux)
+            call.require_scalar(y)
+        found = tape.gradient(y, call.primals, unconnected_gradients="zero")
+        gradient = call.like_arguments(found)
+        return ((value(), aux()) if has_aux else value()), gradient
+
+    return face(name, f, transformed)
+
+
+# -- products ------------------------------------------------------------------------------------------------
+
+
+def vjp(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
+    """The function that gives (value, pullback[, aux]) of `f`; pullback(cotangent) is the vector-Jacobian
+    product, in the structure of the arguments: one sweep for each call.
+
+    The cotangent has the structure and shapes of the value, else StructureError or ShapeError. Other errors
+    as in `grad`.
+
+    >>> value, pullback = gt.vjp(lambda x: x**2)(np.array([1.0, 2.0]))
+    >>> pullback(np.array([1.0, 10.0]))
+    array([ 2., 40.])
+    """
+
+    def transformed(*args: Any, **keywords: Any) -> Any:
+        call = Call("vjp", f, argnums, args, keywords)
+        with GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(call.primals)
+            ys, value, aux = call.results(has_aux)
+
+        def pullback(cotangent: Any) -> Any:
+            seeds = fitting("vjp", "cotangent", "value", cotangent, value(), ys)
+            found = tape.gradient(ys, call.primals, seeds, unconnected_gradients="zero")
+            return call.like_arguments(found)
+
+        return (value(), pullback, aux()) if has_aux else (value(), pullback)
+
+    return face("vjp", f, transformed)
+
+
+def jvp(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
+    """The function that gives (value, tangent[, aux]) of `f`; the tangent is the Jacobian-vector product.
+
+    One forward pass. It takes the tangent of the argument right behind that argument (behind the last, as a
+    tuple, for several argnums), in the same structure and shapes, else StructureError or ShapeError. Other
+    errors as in `grad`.
+
+    >>> gt.jvp(lambda x, a: a * x**2)(np.array([1.0, 2.0]), np.array([1.0, 0.0]), 5.0)
+    (array([ 5., 20.]), array([10.,  0.]))
+    """
+
+    def transformed(*args: Any, **keywords: Any) -> Any:
+        call, tangents = with_tangents("jvp", f, argnums, args, keywords)
+        with ForwardAccumulator(call.primals, tangents) as accumulator:
+            ys, value, aux = call.results(has_aux)
+        tangent = call.like_results(accumulator.jvp(ys, unconnected_gradients="zero"))
+        return (value(), tangent, aux()) if has_aux else (value(), tangent)
+
+    return face("jvp", f, transformed)
+
+
+def hvp(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
+    """The function that gives the Hessian of `f` times a vector, as SciPy's `hessp` takes it: hvp(f)(x, v).
+
+    Forward over reverse: a forward pass and a sweep, with a tangent each, whatever the size. The vector
+    stands where `jvp` has the tangent. Arguments and errors as in `grad` and `jvp`.
+
+    >>> gt.hvp(lambda x: np.sum(x**3))(np.array([1.0, 2.0]), np.array([1.0, 0.0]))
+    array([6., 0.])
+    """
+
+    def transformed(*args: Any, **keywords: Any) -> Any:
+        call, tangents = with_tangents("hvp", f, argnums, args, keywords)
+        with ForwardAccumulator(call.primals, tangents) as accumulator:
+            gradients, aux = call.gradients(has_aux)
+        product = call.like_arguments(accumulator.jvp(gradients, unconnected_gradients="zero"))
+        return (product, aux()) if has_aux else product
+
+    return face("hvp", f, transformed)
+
+
+# -- whole matrices ------------------------------------------------------------------------------------------
+
+
+def jacobian(
+    f: Function,
+    argnums: Argnums = 0,
+    mode: str = "auto",
+    has_aux: bool = False,
+    chunk_size: int | None = None,
+) -> Function:
+    """The function that gives the Jacobian of `f`, of shape value.shape + argument.shape.
+
+    mode: "reverse" carries the cotangents of all elements of the value in one sweep, "forward" the tangents
+    of all elements of the argument in one forward pass; "auto" takes the smaller side, at the price of
+    running `f` once more if that is forward. chunk_size: how many at a time at most. For structures, the
+    Jacobian has the structure of the value, whose leaves have that of the argument. Raises DTypeError for
+    complex numbers, whose Jacobian is a matter of convention; other errors as in `grad`.
+
+    >>> gt.jacobian(lambda x: x**2)(np.array([1.0, 2.0]))
+    array([[2., 0.],
+           [0., 4.]])
+    """
+    if mode not in ("auto", "forward", "reverse"):
+        raise ArgumentError(f"jacobian: unknown mode {mode!r}; wanted 'auto', 'forward' or 'reverse'")
+
+    def transformed(*args: Any, **keywords: Any) -> Any:
+        call = Call("jacobian", f, argnums, args, keywords)
+        aux: Any = None
+
+        def run() -> list[Tensor]:
+            nonlocal aux
+            ys, _, aux = call.results(has_aux)
+            call.require_real(ys)
+            return ys
+
+        if mode == "forward":
+            found = _pushed("jacobian", run, call.primals, chunk_size)
+        else:
+            with GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(call.primals)
+                ys = run()
+                row = recorded.concat([recorded.reshape(y, (-1,)) for y in ys], 0)
+            if mode == "auto" and sum(x.size for x in call.primals) < row.size:
+                found = _pushed("jacobian", run, call.primals, chunk_size)
+            else:
+                rows = tape.jacobian(row, call.primals, "zero", chunk_size=chunk_size)
+                found = _cut(rows, ys, call.primals)
+        matrix = call.like_results([call.like_arguments(of_y) for of_y in found])
+        return (matrix, aux()) if has_aux else matrix
+
+    return face("jacobian", f, transformed)
+
+
+def hessian(
+    f: Function, argnums: Argnums = 0, has_aux: bool = False, chunk_size: int | None = None
+) -> Function:
+    """The function that gives the Hessian of `f`, of shape argument.shape + argument.shape.
+
+    Forward over reverse: a forward pass and a sweep that carry the tangents of all elements of the argument
+    at once; chunk_size: so many at a time at most. For structures and several argnums, a structure of
+    structures. Arguments and errors as in `grad` and `jacobian`.
+
+    >>> gt.hessian(lambda x: np.sum(x**3))(np.array([1.0, 2.0]))
+    array([[ 6.,  0.],
+           [ 0., 12.]])
+    """
+
+    def transformed(*args: Any, **keywords: Any) -> Any:
+        call = Call("hessian", f, argnums, args, keywords)
+        call.require_real(call.primals)
+        aux: Any = None
+
+        def run() -> list[Tensor]:
+            nonlocal aux
+            gradients, aux = call.gradients(has_aux)
+            return gradients
+
+        found = _pushed("hessian", run, call.primals, chunk_size)
+        matrix = call.like_arguments([call.like_arguments(ms) for ms in found])
+        return (matrix, aux()) if has_aux else matrix
+
+    return face("hessian", f, transformed)
+
+
+def _pushed(
+    name: str, run: Callable[[], list[Tensor]], primals: list[Tensor], chunk_size: int | None
+) -> list[list[Tensor]]:
+    """For each result of `run` its Jacobians by the primals, from the tangents of all their elements."""
+    n = sum(x.size for x in primals)
+    parts: list[list[Tensor]] = []
+    results: list[Tensor] = []
+    for start, stop, _ in chunks(name, n, chunk_size, False) if n else [(0, 0, True)]:
+        with Mapping(stop - start) as mapping:
+            tangents = [Batched(t, mapping) for t in _basis(primals, start, stop)]
+            with ForwardAccumulator(primals, tangents) as accumulator:
+                results = run()
+            found = accumulator.jvp(results, unconnected_gradients="zero")
+        parts.append([recorded.convert_to_tensor(unbatched(t, mapping)) for t in found])
+    columns = [rows[0] if len(rows) == 1 else recorded.concat(rows, 0) for rows in zip(*parts, strict=True)]
+    return [
+        [
+            recorded.reshape(_last(part), y.shape + x.shape)
+            for part, x in zip(_parts(whole, primals), primals, strict=True)
+        ]
+        for whole, y in zip(columns, results, strict=True)
+    ]
+
+
+def _cut(rows: list[Tensor], ys: list[Tensor], primals: list[Tensor]) -> list[list[Tensor]]:
+    """For each result its Jacobians by the primals, of those of all results in a row."""
+    parts = [_parts(whole, ys) for whole in rows]
+    return [
+        [recorded.reshape(of_x[i], y.shape + x.shape) for of_x, x in zip(parts, primals, strict=True)]
+        for i, y in enumerate(ys)
+    ]
+
+
+def _basis(primals: list[Tensor], start: int, stop: int) -> list[Tensor]:
+    """Rows start to stop of the identity matrix over all elements of the primals, cut up into these."""
+    found, first = [], 0
+    for x in primals:
+        rows = np.zeros((stop - start, x.size), x.dtype)
+        own = np.arange(max(start, first), min(stop, first + x.size))
+        rows[own - start, own - first] = 1
+        found.append(Tensor(rows.reshape(-1, *x.shape) if x.size else rows.reshape(stop - start, *x.shape)))
+        first += x.size
+    return found
+
+
+def _parts(whole: Tensor, like: Sequence[Value]) -> list[Tensor]:
+    """A first axis that runs over all elements of some values, cut up into these."""
+    return recorded.split(whole, [x.size for x in like], 0)  # type: ignore[no-any-return]
+
+
+def _last(x: Tensor) -> Tensor:
+    """x with its first axis made the last."""
+    return recorded.transpose(x, (*range(1, x.ndim), 0))  # type: ignore[no-any-return]
