@@ -85,8 +85,8 @@ class Call:
         if not any(isinstance(x, Value) for x in leaves):
             raise LeavesTapeError(
                 f"{self.name}: {named(self.f)} returned {_brief(result)}, which is no tensor and so "
-                "has no derivative: math.sin, float() and np.array([...]) leave the tape (np.sin and np.stack "
-                "do not); return gradtape.constant(...) if it is meant to be constant"
+                "has no derivative: math.sin, float() and np.array([...]) leave the tape (not so np.sin and "
+                "np.stack); return gradtape.constant(...) if it is meant to be constant"
             )
         ys = [recorded.convert_to_tensor(_float64(x)) for x in leaves]
 

@@ -113,11 +113,12 @@ class Op:
     """A declaration: what an op is called, does, and how it is differentiated.
 
     rules: one Rule per operand that has a derivative; broadcasts: elementwise, so that NumPy's broadcasting
-    stretches the operands, and the rules are diagonal; jvp(xp, tangents, values): the tangent of the result
-    from those of the operands (None where there is none) and the values of a record, where it is not to be
-    had by transposing the rules; batch(xp, ...): the results for many examples, of operands that have their
-    axis in front; samples, dtypes: by what calls, in which dtypes, the tests check it; primitive: False for
-    an op that is written in terms of others and so needs no rules.
+    stretches the operands, and the rules are diagonal; arity: how many operands there are up to the last that
+    has a rule; jvp(xp, tangents, values): the tangent of the result from those of the operands (None where
+    there is none) and the values of a record, where it is not to be had by transposing the rules;
+    batch(xp, ...): the results for many examples, of operands that have their axis in front; samples, dtypes:
+    by what calls, in which dtypes, the tests check it; primitive: False for an op that is written in terms of
+    others and so needs no rules.
     """
 
     def __init__(
@@ -133,6 +134,11 @@ class Op:
         self.dtypes = dtypes
         self.primitive = primitive
         self.call: Forward = forward
+
+    @property
+    def arity(self) -> int:
+        """How many operands there are, up to the last that has a rule."""
+        return 1 + max(rule.index for rule in self.rules)
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -185,6 +191,7 @@ def elementwise(
             for i, partial in enumerate(partials)
             if partial is not None
         )
+        made.jvp = functools.partial(_diagonal_jvp, made)
         if n == 1:
             call = _unary(made) if names == ["x"] else _renamed(_unary(made), names[0])
         elif names == ["x", "y"]:
@@ -231,6 +238,16 @@ def _partial_rule(op: Op, index: int, partial: Partial, names: Sequence[str]) ->
         rule = Rule(op, index, lambda xp, g, s: g * partial(xp, *s), positions)
         rule.conjugate = Rule(op, index, lambda xp, g, s: g * xp.conj(partial(xp, *s)), positions)
     return rule
+
+
+def _diagonal_jvp(op: Op, xp: Namespace, tangents: Sequence[Any], values: Sequence[Any]) -> Any:
+    """The tangent of an elementwise op: its reverse rules are diagonal, and so their own transposes."""
+    parts = [
+        rule.pull(xp, tangents[rule.index], rule.take and rule.take(values))
+        for rule in op.rules
+        if tangents[rule.index] is not None
+    ]
+    return functools.reduce(operator.add, parts)
 
 
 def _vjp(op: Op, index: int, vjp: Forward, positions: Sequence[int]) -> Rule:
