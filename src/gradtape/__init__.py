@@ -14,6 +14,7 @@ import numpy as _numpy
 import gradtape.numpy.protocols
 import gradtape.operators  # noqa: F401  (gives tensors Python's operators)
 from gradtape import errors, linalg, math, nn, optimizers, random
+from gradtape.custom import custom_gradient, custom_jvp
 from gradtape.module import Module
 from gradtape.ops.accumulation import cumsum
 from gradtape.ops.arithmetic import (
@@ -125,6 +126,7 @@ from gradtape.ops.transcendental import (
     tan,
     tanh,
 )
+from gradtape.recompute import recompute_grad
 from gradtape.tape import GradientTape, UnconnectedGradients
 from gradtape.tensor import Tensor, Variable, is_tensor
 
@@ -170,6 +172,8 @@ __all__ = [
     "cos",
     "cosh",
     "cumsum",
+    "custom_gradient",
+    "custom_jvp",
     "divide",
     "einsum",
     "equal",
@@ -220,6 +224,7 @@ __all__ = [
     "random",
     "range",
     "rank",
+    "recompute_grad",
     "reduce_all",
     "reduce_any",
     "reduce_logsumexp",

@@ -9,7 +9,9 @@ __all__ = [
     "NoGradientError",
     "NotATensorError",
     "OutOfRangeError",
+    "RecomputationError",
     "ShapeError",
+    "StructureError",
     "TapeStateError",
     "TapeUsedError",
     "UnsupportedFunctionError",
@@ -18,6 +20,10 @@ __all__ = [
 
 class ShapeError(ValueError):
     """Shapes that do not fit each other, or do not fit the op."""
+
+
+class StructureError(ValueError, TypeError):
+    """Not as many parts as wanted, or not in the structure wanted."""
 
 
 class AxisError(ValueError, IndexError):
@@ -54,6 +60,10 @@ class InPlaceError(RuntimeError, TypeError):
 
 class NoGradientError(LookupError):
     """An op without a derivative lies on the path from a source to the target."""
+
+
+class RecomputationError(RuntimeError):
+    """A function that is run again for its derivative does not do what it did the first time."""
 
 
 class TapeUsedError(RuntimeError):

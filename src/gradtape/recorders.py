@@ -1,7 +1,9 @@
 """Who is listening: the stack of recorders, outermost first, of each thread and each asynchronous task."""
 
+import contextlib
 import threading
 import weakref
+from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -9,7 +11,7 @@ if TYPE_CHECKING:
     from gradtape.ops.op import Op
     from gradtape.tensor import Variable
 
-__all__ = ["Recorder", "access", "is_followed", "listening", "local", "pop", "push"]
+__all__ = ["Recorder", "access", "alone", "is_followed", "listening", "local", "pop", "push"]
 
 
 class Recorder(Protocol):
@@ -43,6 +45,16 @@ def push(recorder: Recorder) -> None:
 def pop(recorder: Recorder) -> None:
     """Takes `recorder` off the stack, wherever it lies on it."""
     _stack.set(tuple(other for other in listening() if other is not recorder))
+
+
+@contextlib.contextmanager
+def alone(recorder: Recorder) -> Iterator[None]:
+    """A block in which of all who listen only `recorder` does, and whoever is pushed meanwhile."""
+    token = _stack.set((recorder,))
+    try:
+        yield
+    finally:
+        _stack.reset(token)
 
 
 def access(variable: "Variable") -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from gradtape.errors import DTypeError, LeavesTapeError, NotATensorError, ShapeError
 from gradtape.recorders import access, is_followed, listening
+from gradtape.replay import view
 
 __all__ = [
     "Array",
@@ -23,6 +24,7 @@ __all__ = [
     "convert_to_array",
     "holds",
     "is_tensor",
+    "next_key",
     "require_value",
     "with_key",
 ]
@@ -33,7 +35,7 @@ Array: TypeAlias = Any
 TensorLike: TypeAlias = Any
 DTypeLike: TypeAlias = Any
 
-_next_key = itertools.count(1).__next__
+next_key = itertools.count(1).__next__
 _WEAK = {
     float: np.dtype("float32"),
     int: np.dtype("int32"),
@@ -215,7 +217,7 @@ class Tensor(Value):
 
     def __init__(self, value: Array) -> None:
         self._value = value
-        self._key = _next_key()
+        self._key = next_key()
 
     def __str__(self) -> str:
         return f"tf.Tensor({_text(self._value, str)}, shape={self.shape}, dtype={self.dtype})"
@@ -256,7 +258,7 @@ class Variable(Value):
     <tf.Variable 'v:0' shape=(2,) dtype=float32, numpy=array([2., 3.], dtype=float32)>
     """
 
-    __slots__ = ("_name", "_trainable")
+    __slots__ = ("_current", "_name", "_trainable")
 
     def __init__(
         self,
@@ -265,10 +267,23 @@ class Variable(Value):
         name: str | None = None,
         dtype: DTypeLike = None,
     ) -> None:
-        self._value = convert_to_array(initial_value, dtype)
-        self._key = _next_key()
+        self._current = convert_to_array(initial_value, dtype)
+        self._key = next_key()
         self._trainable = trainable
         self._name = f"{name or 'Variable'}:0"
+
+    @property
+    def _value(self) -> Any:
+        seen = view()
+        return self._current if seen is None else seen.read(self)
+
+    @_value.setter
+    def _value(self, value: Array) -> None:
+        seen = view()
+        if seen is None:
+            self._current = value
+        else:
+            seen.write(self, value)
 
     @property
     def name(self) -> str:

@@ -66,16 +66,24 @@ class Rule:
     two commonest products, by 1 and by the kept value, that need no call.
     """
 
-    __slots__ = ("conjugate", "factor", "index", "op", "place", "pull", "take")
+    __slots__ = ("_conjugate", "factor", "index", "op", "place", "pull", "take")
 
     def __init__(self, op: "Op", index: int, pull: Forward, positions: Sequence[int]) -> None:
         self.op = op
         self.index = index
         self.pull = pull
-        self.conjugate = self
+        self._conjugate: Rule | None = None  # none but itself, which would be a cycle
         self.factor: str | None = None
         self.take: Any = itemgetter(*positions) if positions else None
         self.place = positions[0] if len(positions) == 1 else None
+
+    @property
+    def conjugate(self) -> "Rule":
+        return self._conjugate or self
+
+    @conjugate.setter
+    def conjugate(self, rule: "Rule") -> None:
+        self._conjugate = rule
 
     def wrap(self, saved: Any, keys: tuple[int, ...]) -> Any:
         """What was saved, as tensors of their old identities, for a sweep that is itself recorded."""
@@ -95,9 +103,11 @@ def _identified(value: Any, key: Any) -> Any:
 class Op:
     """A declaration: what an op is called, does, and how it is differentiated.
 
-    rules: one Rule per operand that has a derivative; broadcasts: elementwise, so that NumPy's broadcasting
-    stretches the operands; samples, dtypes: by what calls, in which dtypes, the tests check it; primitive:
-    False for an op that is written in terms of others and so needs no rules.
+    rules: one Rule per operand that has a derivative; jvp(xp, tangents, values): the tangent of the result
+    (a list of them, for several) from those of the operands (None where there is none), if it is not to be
+    had by transposing the rules; broadcasts: elementwise, so that NumPy's broadcasting stretches the
+    operands; samples, dtypes: by what calls, in which dtypes, the tests check it; primitive: False for an op
+    that is written in terms of others and so needs no rules.
     """
 
     def __init__(
@@ -106,6 +116,7 @@ class Op:
         self.name = name
         self.forward = forward
         self.rules: tuple[Rule, ...] = ()
+        self.jvp: Forward | None = None
         self.broadcasts = False
         self.samples = samples
         self.dtypes = dtypes
