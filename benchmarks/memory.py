@@ -18,6 +18,7 @@ import gradtape as gt
 SIZE = 1_000_000
 ADDITIONS = 200
 LENGTH = 40
+LAYERS, EVERY, WIDTH = 32, 4, 20
 
 
 class Figure(NamedTuple):
@@ -128,12 +129,60 @@ def replaced() -> Iterator[Figure]:
         slope *= -values[i + 1] * 0.5
 
 
+def network() -> Iterator[Figure]:
+    """A training step of layers y = tanh(y @ w): a value per layer lives, or one per block and one block's.
+
+    The gradients by the weights are compared with those by hand.
+    """
+    rng = np.random.default_rng(0)
+    weights = [gt.Variable(rng.normal(size=(WIDTH, WIDTH)) / np.sqrt(WIDTH)) for _ in range(LAYERS)]
+    x = gt.constant(rng.normal(size=(SIZE // WIDTH, WIDTH)))
+    gradients: list[gt.Tensor] = []
+
+    def block(y: gt.Tensor, i: int) -> gt.Tensor:
+        for w in weights[i : i + EVERY]:
+            y = gt.tanh(y @ w)
+        return y
+
+    def step(run: Callable[[gt.Tensor, int], gt.Tensor]) -> None:
+        nonlocal gradients
+        with gt.GradientTape() as tape:
+            y = x
+            for i in range(0, LAYERS, EVERY):
+                y = run(y, i)
+            loss = gt.reduce_sum(y)
+        del y
+        gradients = tape.gradient(loss, weights)
+
+    for what, run, at_most in (
+        (f"training step of {LAYERS} layers, most alive", block, LAYERS + 4),
+        (f"  the same, recompute_grad around each {EVERY} layers", gt.recompute_grad(block), LAYERS // 2 + 1),
+    ):
+        yield Figure(what, peak(lambda run=run: step(run)), at_most)  # type: ignore[misc]
+        by_hand = backwards(x.numpy(), [w.numpy() for w in weights])
+        for got in reversed(gradients):
+            if not np.allclose(got.numpy(), next(by_hand), rtol=1e-8, atol=1e-8):
+                raise SystemExit("wrong gradient of a layer's weights")
+
+
+def backwards(x: np.ndarray, weights: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """The gradients by the weights of that network, last layer first, by hand."""
+    values = [x]
+    for w in weights:
+        values.append(np.tanh(values[-1] @ w))
+    g = np.ones_like(x)
+    for w in reversed(weights):
+        g = g * (1 - values.pop() ** 2)
+        yield values[-1].T @ g
+        g = g @ w.T
+
+
 def measured() -> list[Figure]:
     """All figures; what one part made is gone before the next begins."""
     figures: list[Figure] = []
     tracemalloc.start()
     try:
-        for part in (additions, exponentials, replaced):
+        for part in (additions, exponentials, replaced, network):
             figures += part()
     finally:
         tracemalloc.stop()

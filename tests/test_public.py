@@ -27,7 +27,7 @@ NAMES = {
         reduce_any reduce_all reduce_logsumexp cumsum argmax argmin norm clip_by_norm clip_by_global_norm
         reshape transpose expand_dims squeeze concat stack unstack split tile pad reverse roll broadcast_to
         repeat shape size rank gather gather_nd boolean_mask scatter_nd tensor_scatter_nd_update
-        tensor_scatter_nd_add sort argsort matmul tensordot einsum
+        tensor_scatter_nd_add sort argsort matmul tensordot einsum custom_gradient custom_jvp recompute_grad
     """,
     "gradtape.math": """
         add subtract multiply divide truediv floordiv pow maximum minimum negative abs sign square sqrt exp
@@ -220,3 +220,6 @@ def test_the_memory_that_the_benchmark_claims(monkeypatch):
     chains = [f for f in figures if "exp(-y), recorded" in f.what]
     assert [f.at_most for f in chains] == [memory.LENGTH + 1]
     assert chains[0].arrays > memory.LENGTH
+    without, recomputed = (f for f in figures if f"{memory.LAYERS} layers" in f.what or "recompute" in f.what)
+    assert without.arrays > memory.LAYERS
+    assert recomputed.arrays <= without.arrays / 2

@@ -15,6 +15,7 @@ import gradtape.numpy.protocols
 import gradtape.operators  # noqa: F401  (gives tensors Python's operators)
 from gradtape import autodiff, errors, linalg, math, nn, optimizers, random
 from gradtape.batching import vectorized_map
+from gradtape.custom import custom_gradient, custom_jvp
 from gradtape.module import Module
 from gradtape.ops.accumulation import cumsum
 from gradtape.ops.arithmetic import (
@@ -126,6 +127,7 @@ from gradtape.ops.transcendental import (
     tan,
     tanh,
 )
+from gradtape.recompute import recompute_grad
 from gradtape.slices import IndexedSlices
 from gradtape.tape import GradientTape, UnconnectedGradients
 from gradtape.tensor import Tensor, Variable, is_tensor
@@ -175,6 +177,8 @@ __all__ = [
     "cos",
     "cosh",
     "cumsum",
+    "custom_gradient",
+    "custom_jvp",
     "divide",
     "einsum",
     "equal",
@@ -230,6 +234,7 @@ __all__ = [
     "random",
     "range",
     "rank",
+    "recompute_grad",
     "reduce_all",
     "reduce_any",
     "reduce_logsumexp",

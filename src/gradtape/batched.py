@@ -15,7 +15,7 @@ from gradtape.tensor import Tensor, Value, Variable, with_key
 if TYPE_CHECKING:
     from gradtape.ops.op import Op
 
-__all__ = ["Batched", "Mapping", "alias", "innermost"]
+__all__ = ["Batched", "Mapping", "alias", "alone", "innermost", "is_followed", "unbatched"]
 
 
 class Mapping:
@@ -136,6 +136,26 @@ def alias(tensor: Value) -> Tensor:
     return other
 
 
+def is_followed(x: Value) -> bool:
+    """Whether anyone who listens follows this value, for one example or for all."""
+    while not recorders.is_followed(x._key):
+        if not isinstance(x, Batched):
+            return False
+        x = x.examples
+    return True
+
+
+@contextlib.contextmanager
+def alone(recorder: Recorder) -> Iterator[None]:
+    """A block in which of all who listen only `recorder` does, and whoever is pushed meanwhile."""
+    stack = listening()
+    recorders.set_listening((*(other for other in stack if isinstance(other, Mapping)), recorder))
+    try:
+        yield
+    finally:
+        recorders.set_listening(stack)
+
+
 def innermost(values: Sequence[Any]) -> Mapping:
     """The mapping that was entered last of those that the batched ones of the values belong to.
 
@@ -148,3 +168,13 @@ def innermost(values: Sequence[Any]) -> Mapping:
             "a tensor from inside a vectorized_map was used after it had ended; return it from the function"
         )
     return max(mappings, key=stack.index)
+
+
+def unbatched(x: Any, mapping: Mapping) -> Tensor | None:
+    """What a mapping gave, for all examples, with their axis in front; None stays None."""
+    if x is None:
+        return None
+    if type(x) is Batched and x.mapping is mapping:
+        return x.examples
+    whole: Tensor = recorded.broadcast_to(recorded.expand_dims(x, 0), (mapping.size, *x.shape))
+    return whole

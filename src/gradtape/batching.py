@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from gradtape.batched import Batched, Mapping
+from gradtape.batched import Batched, Mapping, unbatched
 from gradtape.errors import NotATensorError, ShapeError
-from gradtape.jacobians import chunks, unbatched
+from gradtape.jacobians import chunks
 from gradtape.ops.op import recorded
 from gradtape.structure import unflattened
 from gradtape.tensor import Tensor

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gradtape.batched import Batched
+from gradtape.batched import Batched, is_followed
 from gradtape.errors import (
     ArgumentError,
     DTypeError,
@@ -17,7 +17,6 @@ from gradtape.errors import (
     StructureError,
 )
 from gradtape.ops.op import recorded
-from gradtape.recorders import is_followed
 from gradtape.structure import flatten, unflattened
 from gradtape.tape import GradientTape
 from gradtape.tensor import Tensor, Value, as_array
@@ -133,7 +132,7 @@ class Call:
     def back(self, x: Value, number: bool) -> Any:
         """A tensor as the caller wants it; number: as a Python number, if it has no axes."""
         t = recorded.convert_to_tensor(x)
-        if not self.plain or isinstance(t, Batched) or is_followed(t._key):
+        if not self.plain or isinstance(t, Batched) or is_followed(t):
             return t
         value = t._value
         return np.array(value) if value.ndim else value.item() if number else value[()]

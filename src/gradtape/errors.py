@@ -12,6 +12,7 @@ __all__ = [
     "NotScalarError",
     "OutOfRangeError",
     "PerExampleError",
+    "RecomputationError",
     "ShapeError",
     "StructureError",
     "TapeStateError",
@@ -73,7 +74,11 @@ class NotScalarError(ShapeError):
 
 
 class StructureError(ValueError, TypeError):
-    """Structures that should match and do not, or a function that gave back too little or too much."""
+    """Not as many parts as wanted, or not in the structure wanted."""
+
+
+class RecomputationError(RuntimeError):
+    """A function that is run again for its derivative does not do what it did the first time."""
 
 
 class TapeUsedError(RuntimeError):

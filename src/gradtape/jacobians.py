@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gradtape.batched import Batched, Mapping
+from gradtape.batched import Batched, Mapping, unbatched
 from gradtape.errors import ShapeError
 from gradtape.ops.op import raw, recorded
 from gradtape.recorders import listening
@@ -13,7 +13,7 @@ from gradtape.slices import IndexedSlices, Rows, densified
 from gradtape.sweep import Edge, sweep
 from gradtape.tensor import Tensor, Value
 
-__all__ = ["chunks", "one_by_one", "one_hot_rows", "together", "unbatched"]
+__all__ = ["chunks", "one_by_one", "one_hot_rows", "together"]
 
 
 def together(
@@ -38,16 +38,6 @@ def together(
     if len(parts) == 1:
         return parts[0]
     return [None if rows[0] is None else recorded.concat(rows, 0) for rows in zip(*parts, strict=True)]
-
-
-def unbatched(x: Any, mapping: Mapping) -> Tensor | None:
-    """What a mapping gave, for all examples, with their axis in front; None stays None."""
-    if x is None:
-        return None
-    if type(x) is Batched and x.mapping is mapping:
-        return x.examples
-    whole: Tensor = recorded.broadcast_to(recorded.expand_dims(x, 0), (mapping.size, *x.shape))
-    return whole
 
 
 def one_by_one(

@@ -9,12 +9,23 @@ from gradtape.errors import NoGradientError
 from gradtape.ops.broadcasting import unbroadcast
 from gradtape.ops.op import IS_KEPT, IS_ONE, Namespace, Rule, raw
 
-__all__ = ["Edge", "sweep"]
+__all__ = ["Cotangents", "Edge", "sweep"]
 
 # One operand of one op that ran: the key of the result (a tuple of keys if it has several), the key of the
 # operand, the rule between them, what the rule needs, all keys of that record, and the shape and dtype that
 # the cotangent must be brought to (None where it cannot come out otherwise).
 Edge: TypeAlias = tuple[Any, int, Rule, Any, tuple[Any, ...], tuple[tuple[int, ...], np.dtype[Any]] | None]
+
+
+class Cotangents(list[Any]):
+    """Those of an op with several results, None for those that have none; lives as long as its rules need it.
+
+    shared: what the first of the op's rules found for all of them, if they work together.
+    """
+
+    __slots__ = ("shared",)
+
+    shared: Any
 
 
 def sweep(
@@ -53,6 +64,8 @@ def sweep(
                 if _leads_to(source, edges, wanted):
                     raise
                 continue
+            if cotangent is None:
+                continue
         if fit is not None:
             cotangent = _fitted(xp, cotangent, *fit)
         if source in cotangents:
@@ -65,9 +78,9 @@ def sweep(
 
 def _several(
     keys: tuple[int, ...], cotangents: dict[int, Any], wanted: Collection[int], kept: dict[int, Any]
-) -> list[Any] | None:
-    """The cotangents of an op with several results, None for those that have none; None if no one has."""
-    found = [cotangents.pop(key, None) for key in keys]
+) -> Cotangents | None:
+    """The cotangents of an op with several results; None if no one has any."""
+    found = Cotangents([cotangents.pop(key, None) for key in keys])
     kept.update((key, g) for key, g in zip(keys, found, strict=True) if key in wanted and g is not None)
     return None if all(g is None for g in found) else found
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradtape.errors import DTypeError, LeavesTapeError, NotATensorError, ShapeError
 from gradtape.recorders import access, is_followed, listening, new_key
+from gradtape.replay import view
 
 __all__ = [
     "Array",
@@ -256,7 +257,7 @@ class Variable(Value):
     <tf.Variable 'v:0' shape=(2,) dtype=float32, numpy=array([2., 3.], dtype=float32)>
     """
 
-    __slots__ = ("_name", "_trainable")
+    __slots__ = ("_current", "_name", "_trainable")
 
     def __init__(
         self,
@@ -265,10 +266,23 @@ class Variable(Value):
         name: str | None = None,
         dtype: DTypeLike = None,
     ) -> None:
-        self._value = convert_to_array(initial_value, dtype)
+        self._current = convert_to_array(initial_value, dtype)
         self._key = new_key()
         self._trainable = trainable
         self._name = f"{name or 'Variable'}:0"
+
+    @property
+    def _value(self) -> Any:
+        seen = view()
+        return self._current if seen is None else seen.read(self)
+
+    @_value.setter
+    def _value(self, value: Array) -> None:
+        seen = view()
+        if seen is None:
+            self._current = value
+        else:
+            seen.write(self, value)
 
     @property
     def name(self) -> str:

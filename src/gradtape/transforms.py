@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from gradtape.batched import Batched, Mapping
+from gradtape.batched import Batched, Mapping, unbatched
 from gradtape.calls import Argnums, Call, Function, face, fitting, with_tangents
 from gradtape.errors import ArgumentError
 from gradtape.forward import ForwardAccumulator
-from gradtape.jacobians import chunks, unbatched
+from gradtape.jacobians import chunks
 from gradtape.ops.op import recorded
 from gradtape.tape import GradientTape
 from gradtape.tensor import Tensor, Value

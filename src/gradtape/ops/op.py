@@ -82,17 +82,25 @@ class Rule:
     one, for an operand whose cotangent nothing will take further, so that it may be IndexedSlices.
     """
 
-    __slots__ = ("conjugate", "factor", "index", "op", "place", "pull", "sparse", "take")
+    __slots__ = ("_conjugate", "factor", "index", "op", "place", "pull", "sparse", "take")
 
     def __init__(self, op: "Op", index: int, pull: Forward, positions: Sequence[int]) -> None:
         self.op = op
         self.index = index
         self.pull = pull
-        self.conjugate = self
+        self._conjugate: Rule | None = None  # none but itself, which would be a cycle
         self.factor: str | None = None
         self.sparse: Rule | None = None
         self.take: Any = itemgetter(*positions) if positions else None
-        self.place = positions[0] if len(positions) == 1 else None
+        self.place: Any = positions[0] if len(positions) == 1 else None
+
+    @property
+    def conjugate(self) -> "Rule":
+        return self._conjugate or self
+
+    @conjugate.setter
+    def conjugate(self, rule: "Rule") -> None:
+        self._conjugate = rule
 
     def wrap(self, saved: Any, keys: tuple[int, ...]) -> Any:
         """What was saved, as tensors of their old identities, for a sweep that is itself recorded."""
@@ -114,11 +122,11 @@ class Op:
 
     rules: one Rule per operand that has a derivative; broadcasts: elementwise, so that NumPy's broadcasting
     stretches the operands, and the rules are diagonal; arity: how many operands there are up to the last that
-    has a rule; jvp(xp, tangents, values): the tangent of the result from those of the operands (None where
-    there is none) and the values of a record, where it is not to be had by transposing the rules;
-    batch(xp, ...): the results for many examples, of operands that have their axis in front; samples, dtypes:
-    by what calls, in which dtypes, the tests check it; primitive: False for an op that is written in terms of
-    others and so needs no rules.
+    has a rule; jvp(xp, tangents, values): the tangent of the result (a list of them, for several) from those
+    of the operands (None where there is none) and the values of a record, where it is not to be had by
+    transposing the rules; batch(xp, ...): the results for many examples, of operands that have their axis in
+    front; samples, dtypes: by what calls, in which dtypes, the tests check it; primitive: False for an op
+    that is written in terms of others and so needs no rules.
     """
 
     def __init__(

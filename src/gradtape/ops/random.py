@@ -12,6 +12,7 @@ import numpy as np
 
 from gradtape.errors import DTypeError, ShapeError
 from gradtape.ops.op import recorded
+from gradtape.replay import view
 from gradtape.tensor import Array, DTypeLike, Tensor, TensorLike, Value, as_dtype, convert_to_array, holds
 
 __all__ = ["Generator", "normal", "set_seed", "shuffle", "truncated_normal", "uniform"]
@@ -45,14 +46,29 @@ class _Source:
             self.calls.clear()
 
     def draw(self, name: str, seed: int | None, draw: Draw) -> Array:
-        with self.lock:
-            if seed is None:
-                self.generator = self.generator or np.random.default_rng()
-                return draw(self.generator)
-            seed = operator.index(seed)
-            stream = (*name.encode(), _entropy(seed), self.calls[name, seed])
-            self.calls[name, seed] += 1
-            return draw(np.random.default_rng(np.random.SeedSequence(_entropy(self.seed), spawn_key=stream)))
+        return _drawn(self.lock, lambda: self._generator(name, seed), draw)
+
+    def _generator(self, name: str, seed: int | None) -> np.random.Generator:
+        if seed is None:
+            self.generator = self.generator or np.random.default_rng()
+            return self.generator
+        seed = operator.index(seed)
+        stream = (*name.encode(), _entropy(seed), self.calls[name, seed])
+        self.calls[name, seed] += 1
+        return np.random.default_rng(np.random.SeedSequence(_entropy(self.seed), spawn_key=stream))
+
+
+def _drawn(lock: threading.Lock, generator: Callable[[], np.random.Generator], draw: Draw) -> Array:
+    """What `draw` makes of the generator, or, where a function is run again, of the one that it had then."""
+    seen = view()
+    then = seen and seen.drawn()
+    if then:
+        return draw(then)
+    with lock:
+        now = generator()
+        if seen:
+            seen.draws(now)
+        return draw(now)
 
 
 def _entropy(seed: int) -> int:
@@ -294,8 +310,7 @@ class Generator:
         return cls(np.random.default_rng())
 
     def _draw(self, draw: Draw) -> Array:
-        with self._lock:
-            return draw(self._generator)
+        return _drawn(self._lock, lambda: self._generator, draw)
 
     def normal(
         self,
