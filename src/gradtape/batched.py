@@ -19,16 +19,18 @@ __all__ = ["Batched", "Mapping", "alias", "alone", "innermost", "is_followed", "
 
 
 class Mapping:
-    """One mapping of a function over `size` examples: a mark on the stack of recorders.
+    """One mapping over `size` examples: a mark on the stack of recorders.
 
     Whoever was pushed after it hears of ops on one example's shapes; whoever was there before hears of what
     is really computed, the ops on all examples together. So tapes work inside, outside and on both sides.
+    draws: whether each example draws random numbers of its own; the rows of a Jacobian do not.
     """
 
-    __slots__ = ("size",)
+    __slots__ = ("draws", "size")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, draws: bool = False) -> None:
         self.size = size
+        self.draws = draws
 
     def __enter__(self) -> Self:
         recorders.push(self)

@@ -35,7 +35,7 @@ def vectorized_map(fn: Callable[[Any], Any], elems: Any, chunk_size: int | None 
     parts: list[list[Tensor | None]] = []
     shape: Callable[[list[Any]], Any] = list
     for start, stop, _ in chunks("vectorized_map", size, chunk_size, False) if size else [(0, 0, True)]:
-        with Mapping(stop - start) as mapping:
+        with Mapping(stop - start, draws=True) as mapping:
             some = tensors if stop - start == size else [x[start:stop] for x in tensors]
             result = fn(rebuild([Batched(x, mapping) for x in some]))
         results, shape = unflattened(result)

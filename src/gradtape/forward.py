@@ -13,6 +13,7 @@ from gradtape.ops.op import IS_KEPT, IS_ONE, Namespace, Op, identified, raw, rec
 from gradtape.recorders import listening
 from gradtape.slices import IndexedSlices, require_dense
 from gradtape.structure import flatten, unflattened
+from gradtape.sweep import Cotangents
 from gradtape.tape import GradientTape, UnconnectedGradients, unconnected_choice
 from gradtape.tensor import Tensor, TensorLike, Value, Variable, as_array, require_value
 
@@ -189,27 +190,30 @@ def transposed(
 ) -> list[Tensor | None]:
     """The tangents of an op's results, by its reverse rules.
 
-    A reverse rule g -> c(g) is linear in g, so that its own reverse is the forward one: for the tangent t of
-    the operand, the derivative by g of <c(g), t>.
+    A reverse rule g -> c(g) is linear in g, so that its own reverse is the forward one: for the tangents t of
+    the operands, the derivative by g of the sum of <c(g), t>.
     """
     several = type(keys[-1]) is tuple
     outs = values[-1] if several else [values[-1]]
-    total: list[Tensor | None] = [None] * len(outs)
-    for rule in op.rules:
-        if tangents[rule.index] is None:
-            continue
-        t = recorded.convert_to_tensor(tangents[rule.index])
-        zeros = [Tensor(np.zeros(out.shape, out.dtype)[()]) for out in outs]
-        with GradientTape() as tape:
-            tape.watch([z for z in zeros if z.dtype.kind in "fc"])
+    zeros = [Tensor(np.zeros(out.shape, out.dtype)[()]) for out in outs]
+    cotangents, seeds = [], []
+    with GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch([z for z in zeros if z.dtype.kind in "fc"])
+        g = Cotangents(zeros) if several else zeros[0]
+        for rule in op.rules:
+            if tangents[rule.index] is None:
+                continue
+            t = recorded.convert_to_tensor(tangents[rule.index])
             saved = rule.wrap(rule.take and rule.take(values), keys)
-            cotangent = rule.pull(recorded, zeros if several else zeros[0], saved)
+            cotangent = rule.pull(recorded, g, saved)
+            if cotangent is None:
+                continue
             if cotangent.dtype.kind == "c" and t.dtype.kind != "c":
                 cotangent = recorded.real(cotangent)
-            cotangent = recorded.cast(cotangent, t.dtype)
-        found = tape.gradient(cotangent, zeros, t)
-        total = [b if a is None else a if b is None else a + b for a, b in zip(total, found, strict=True)]
-    return total
+            cotangents.append(recorded.cast(cotangent, t.dtype))
+            seeds.append(t)
+    found: list[Tensor | None] = tape.gradient(cotangents, zeros, seeds)
+    return found
 
 
 # -- what it is given ----------------------------------------------------------------------------------------

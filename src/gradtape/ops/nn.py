@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gradtape.batched import Batched
 from gradtape.errors import AxisError, DTypeError, OutOfRangeError, ShapeError
+from gradtape.ops import comparison
 from gradtape.ops.batching import behind, size_of, spread
 from gradtape.ops.op import LEADING, LINEAR, Namespace, Sample, Uniform, composite, elementwise, op, raw
 from gradtape.ops.random import uniform
@@ -434,7 +436,8 @@ def dropout(
     if len(given) != x.ndim:
         raise ShapeError(f"dropout: noise_shape {given} for a tensor of shape {x.shape}; wanted as many axes")
     shape = [n if wanted is None else int(wanted) for n, wanted in zip(x.shape, given, strict=True)]
-    kept = uniform(shape, seed=seed).numpy() >= share
+    kept = comparison.greater_equal(uniform(shape, seed=seed), share)
+    kept = kept if isinstance(kept, Batched) else kept.numpy()
     scale = 1.0 / (1.0 - (xp.cast(rate, x.dtype) if isinstance(rate, Value) else share))
     return xp.where(kept, x * scale, 0.0)  # type: ignore[no-any-return]
 

@@ -10,8 +10,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from gradtape.batched import Batched, Mapping
 from gradtape.errors import DTypeError, ShapeError
+from gradtape.ops import arithmetic
 from gradtape.ops.op import recorded
+from gradtape.recorders import listening
 from gradtape.replay import view
 from gradtape.tensor import Array, DTypeLike, Tensor, TensorLike, Value, as_dtype, convert_to_array, holds
 
@@ -121,6 +124,17 @@ def _native(dtype: np.dtype[Any]) -> Any:
     return np.float64 if dtype == np.float64 else np.float32
 
 
+def _each(
+    take: Callable[[Draw], Array], draw: Callable[[tuple[int, ...]], Draw], shape: tuple[int, ...]
+) -> Any:
+    """What `draw` makes of a shape, with what hands it a generator; batched where each example has its own."""
+    mappings = [m for m in listening() if isinstance(m, Mapping) and m.draws]
+    drawn = take(draw((*(m.size for m in mappings), *shape)))
+    for mapping in mappings:
+        drawn = Batched(drawn if isinstance(drawn, Tensor) else Tensor(drawn), mapping)
+    return drawn
+
+
 def _normal(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Draw:
     return lambda rng: np.asarray(rng.standard_normal(shape, _native(dtype))).astype(dtype, copy=False)
 
@@ -150,10 +164,11 @@ def _cast(x: TensorLike, dtype: np.dtype[Any]) -> Tensor:
     return cast
 
 
-def _scaled(noise: Array, scale: TensorLike, shift: TensorLike) -> Tensor:
-    """shift + scale * noise in the dtype of the noise; recorded where scale or shift is a tensor."""
-    if holds([scale, shift], Value):
-        return Tensor(noise[()]) * _cast(scale, noise.dtype) + _cast(shift, noise.dtype)
+def _scaled(noise: Any, scale: TensorLike, shift: TensorLike) -> Tensor:
+    """shift + scale * noise in the dtype of the noise; recorded where one of them is a tensor."""
+    if holds([noise, scale, shift], Value):
+        unit = noise if isinstance(noise, Tensor) else Tensor(noise[()])
+        return unit * _cast(scale, noise.dtype) + _cast(shift, noise.dtype)
     scale, shift = np.asarray(scale, noise.dtype), np.asarray(shift, noise.dtype)
     try:
         return Tensor((noise * scale + shift)[()])
@@ -180,14 +195,15 @@ def _uniform(
         kind = np.iinfo(wanted)
         if np.any(low < kind.min) or np.any(high.astype(object) - 1 > kind.max):
             raise ValueError(f"random.uniform: {wanted} cannot hold the numbers from {low} to {high}")
-        return Tensor(np.asarray(take(lambda rng: rng.integers(low, high, lengths, wanted)))[()])
-    noise = take(_unit(lengths, _real("uniform", wanted)))
+        integers = _each(take, lambda n: lambda rng: rng.integers(low, high, n, wanted), lengths)
+        return integers if isinstance(integers, Tensor) else Tensor(np.asarray(integers)[()])
+    noise = _each(take, lambda n: _unit(n, _real("uniform", wanted)), lengths)
     maxval = 1 if maxval is None else maxval
     if holds([minval, maxval], Value):
         return _scaled(noise, _cast(maxval, wanted) - _cast(minval, wanted), minval)
     low, high = np.asarray(minval, wanted), np.asarray(maxval, wanted)
-    drawn = _scaled(noise, high - low, low).numpy()
-    return Tensor(np.where(low < high, np.minimum(drawn, np.nextafter(high, low)), drawn)[()])
+    drawn = _scaled(noise, high - low, low)
+    return arithmetic.where(low < high, arithmetic.minimum(drawn, np.nextafter(high, low)), drawn)
 
 
 # -- the module's functions ----------------------------------------------------------------------------------
@@ -210,7 +226,10 @@ def normal(
     >>> gt.random.normal([2, 3]).shape
     (2, 3)
     """
-    noise = _source.draw("normal", seed, _normal(_dimensions(shape), _real("normal", dtype)))
+    kind = _real("normal", dtype)
+    noise = _each(
+        lambda draw: _source.draw("normal", seed, draw), lambda n: _normal(n, kind), _dimensions(shape)
+    )
     return _scaled(noise, stddev, mean)
 
 
@@ -229,8 +248,11 @@ def truncated_normal(
     >>> bool(np.all(gt.abs(gt.random.truncated_normal([1000])) <= 2.0))
     True
     """
-    noise = _source.draw(
-        "truncated_normal", seed, _truncated(_dimensions(shape), _real("truncated_normal", dtype))
+    kind = _real("truncated_normal", dtype)
+    noise = _each(
+        lambda draw: _source.draw("truncated_normal", seed, draw),
+        lambda n: _truncated(n, kind),
+        _dimensions(shape),
     )
     return _scaled(noise, stddev, mean)
 
@@ -264,7 +286,11 @@ def shuffle(value: TensorLike, seed: int | None = None, name: str | None = None)
     x: Tensor = recorded.convert_to_tensor(value)
     if not x.ndim:
         return x
-    order = _source.draw("shuffle", seed, lambda rng: rng.permutation(x.shape[0]))
+    order = _each(
+        lambda draw: _source.draw("shuffle", seed, draw),
+        lambda n: lambda rng: rng.permuted(np.broadcast_to(np.arange(n[-1]), n), axis=-1),
+        x.shape[:1],
+    )
     shuffled: Tensor = recorded.gather(x, order)
     return shuffled
 
@@ -325,7 +351,8 @@ class Generator:
         >>> gt.random.Generator.from_seed(1).normal([2], dtype="float64").dtype
         dtype('float64')
         """
-        return _scaled(self._draw(_normal(_dimensions(shape), _real("normal", dtype))), stddev, mean)
+        kind = _real("normal", dtype)
+        return _scaled(_each(self._draw, lambda n: _normal(n, kind), _dimensions(shape)), stddev, mean)
 
     def truncated_normal(
         self,
@@ -340,7 +367,8 @@ class Generator:
         >>> gt.random.Generator.from_seed(1).truncated_normal([2]).shape
         (2,)
         """
-        noise = self._draw(_truncated(_dimensions(shape), _real("truncated_normal", dtype)))
+        kind = _real("truncated_normal", dtype)
+        noise = _each(self._draw, lambda n: _truncated(n, kind), _dimensions(shape))
         return _scaled(noise, stddev, mean)
 
     def uniform(
