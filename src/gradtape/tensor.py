@@ -3,7 +3,7 @@
 import opcode
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import numpy as np
 
@@ -31,7 +31,7 @@ __all__ = [
 # A bare array or NumPy scalar in a forward; an array of whichever namespace it runs on in a rule.
 Array: TypeAlias = Any
 # What an op takes as an operand: tensors, variables, NumPy arrays and scalars, Python numbers, nested lists.
-TensorLike: TypeAlias = Any
+TensorLike: TypeAlias = Annotated[Any, "operand"]
 DTypeLike: TypeAlias = Any
 
 _WEAK = {

@@ -25,7 +25,7 @@ import inspect
 import operator
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, cast, get_args
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from gradtape.ops.namespace import Namespace, raw, recorded
 from gradtape.ops.operands import PYTHON, REAL, array_operand, explained, operands_apart, operands_together
 from gradtape.ops.sample import Sample, Uniform, elementwise_samples
 from gradtape.recorders import is_followed, listening
-from gradtape.tensor import Tensor, Value, with_key
+from gradtape.tensor import Tensor, TensorLike, Value, with_key
 
 __all__ = [
     "ALONG_AXIS",
@@ -160,8 +160,11 @@ def _declare(op: Op, call: Forward, template: Forward, on_arrays: Forward) -> An
     functools.update_wrapper(call, template)
     call.op = op  # type: ignore[attr-defined]
     op.call = call
-    if op.name in REGISTRY:
-        raise ValueError(f"op {op.name} is declared twice")
+    known = REGISTRY.get(op.name)
+    if known is not None and not known.call.__module__ == template.__module__ == "__main__":
+        raise ValueError(
+            f"op {op.name} is declared already, in {known.call.__module__}; give yours another name"
+        )
     REGISTRY[op.name] = op
     setattr(raw, op.name, on_arrays)
     setattr(recorded, op.name, call)
@@ -409,7 +412,7 @@ class _Layout:
     def __init__(self, template: Forward) -> None:
         self.signature = inspect.signature(template)
         parameters = list(self.signature.parameters.values())
-        annotations = [str(p.annotation) for p in parameters]
+        annotations = [_spelt(p.annotation) for p in parameters]
         self.names = [p.name for p in parameters]
         self.defaults = [p.default for p in parameters]
         self.variadic = annotations[0].startswith("Sequence[TensorLike")
@@ -448,6 +451,15 @@ class _Layout:
         except TypeError as problem:
             raise TypeError(f"{name}: {problem}; call it as {name}({', '.join(self.names)})") from None
         raise AssertionError(name)
+
+
+def _spelt(annotation: Any) -> str:
+    """An annotation, evaluated or not, with or without the name of its module, as it is told here."""
+    if isinstance(annotation, str):
+        return annotation.replace("gradtape.", "").replace("extending.", "").replace("gt.", "")
+    if annotation == TensorLike:
+        return "TensorLike"
+    return "Sequence[TensorLike]" if get_args(annotation) == (TensorLike,) else str(annotation)
 
 
 def _static(value: Any) -> Any:

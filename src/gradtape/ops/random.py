@@ -127,7 +127,7 @@ def _native(dtype: np.dtype[Any]) -> Any:
 def _each(
     take: Callable[[Draw], Array], draw: Callable[[tuple[int, ...]], Draw], shape: tuple[int, ...]
 ) -> Any:
-    """What `draw` makes of a shape, with what hands it a generator; batched where each example has its own."""
+    """What `draw` makes of a shape, by what hands it a generator; batched where each example has its own."""
     mappings = [m for m in listening() if isinstance(m, Mapping) and m.draws]
     drawn = take(draw((*(m.size for m in mappings), *shape)))
     for mapping in mappings:

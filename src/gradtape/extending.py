@@ -1,0 +1,31 @@
+"""What declares an op of one's own: the same declarations that this package uses; see docs/extending.md."""
+
+from gradtape.ops.op import (
+    ALONG_AXIS,
+    LEADING,
+    LINEAR,
+    MULTILINEAR,
+    Namespace,
+    Sample,
+    Uniform,
+    composite,
+    elementwise,
+    op,
+)
+from gradtape.tensor import Array, Tensor, TensorLike
+
+__all__ = [
+    "ALONG_AXIS",
+    "LEADING",
+    "LINEAR",
+    "MULTILINEAR",
+    "Array",
+    "Namespace",
+    "Sample",
+    "Tensor",
+    "TensorLike",
+    "Uniform",
+    "composite",
+    "elementwise",
+    "op",
+]
