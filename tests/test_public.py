@@ -2,12 +2,12 @@
 
 import importlib
 import importlib.metadata
-import importlib.util
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import gradtape as gt
@@ -196,23 +196,22 @@ def test_what_belongs_in_the_project_is_there(file):
     assert (ROOT / file).stat().st_size > 50
 
 
-def benchmark(name):
-    """A benchmark's module, imported by its path."""
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_memory_that_the_benchmark_claims(monkeypatch):
+@pytest.fixture
+def benchmark(monkeypatch):
+    """Imports a benchmark by its name; what lies in its folder is forgotten afterwards."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    monkeypatch.delitem(sys.modules, "common", raising=False)
-    try:
-        memory = benchmark("memory")
-        assert (memory.SIZE * 8, memory.ADDITIONS) == (8_000_000, 200)
-        figures = memory.measured()
-    finally:
-        sys.modules.pop("common", None)
+    names = [path.stem for path in (ROOT / "benchmarks").glob("*.py")]
+    for name in names:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield importlib.import_module
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def test_the_memory_that_the_benchmark_claims(benchmark):
+    memory = benchmark("memory")
+    assert (memory.SIZE * 8, memory.ADDITIONS) == (8_000_000, 200)
+    figures = memory.measured()
     assert [f.what for f in figures if not f.holds] == []
     additions = [f for f in figures if "y = y + b" in f.what]
     assert [f.at_most for f in additions] == [3]
@@ -223,3 +222,15 @@ def test_the_memory_that_the_benchmark_claims(monkeypatch):
     without, recomputed = (f for f in figures if f"{memory.LAYERS} layers" in f.what or "recompute" in f.what)
     assert without.arrays > memory.LAYERS
     assert recomputed.arrays <= without.arrays / 2
+
+
+def test_the_derivatives_that_the_benchmark_of_speed_times_are_those_by_hand(benchmark):
+    speed = benchmark("speed")
+    asked = {workload.derivative for workload in speed.WORKLOADS.values()}
+    assert asked == {"value", "gradient", "jvp", "jacobian", "hessian", "hvp", "per_example"}
+    for name, workload in speed.WORKLOADS.items():
+        data = workload.data(np.random.default_rng(0))
+        answer = speed.runner("gradtape", workload, data)()
+        assert speed.wrong_by(answer, workload, data) is None, name
+        assert "wrong" in speed.wrong_by([1.01 * np.asarray(x) for x in answer], workload, data)
+        assert workload.targets.keys() <= {"best peer", "autograd", *speed.WORKLOADS}
