@@ -212,8 +212,8 @@ def transposed(
                 cotangent = recorded.real(cotangent)
             cotangents.append(recorded.cast(cotangent, t.dtype))
             seeds.append(t)
-    found: list[Tensor | None] = tape.gradient(cotangents, zeros, seeds)
-    return found
+    grads = tape.gradient(cotangents, zeros, seeds)
+    return [g if g is None else recorded.convert_to_tensor(g) for g in grads]  # no slices of a lookup
 
 
 # -- what it is given ----------------------------------------------------------------------------------------
