@@ -30,6 +30,7 @@ PUBLIC = [
     "gradtape.linalg",
     "gradtape.random",
     "gradtape.optimizers",
+    "gradtape.testing",
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\s*^```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
 

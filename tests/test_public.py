@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 NAMES = {
     "gradtape": """
         Tensor Variable IndexedSlices GradientTape UnconnectedGradients Module
-        optimizers errors math nn linalg random
+        optimizers errors math nn linalg random testing
         float16 float32 float64 complex64 complex128 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool
         newaxis is_tensor stop_gradient constant convert_to_tensor ones zeros ones_like zeros_like fill eye
         range linspace one_hot identity cast add subtract multiply divide truediv pow maximum minimum
@@ -49,6 +49,7 @@ NAMES = {
     """,
     "gradtape.random": "normal uniform truncated_normal shuffle set_seed Generator",
     "gradtape.optimizers": "Adam SGD",
+    "gradtape.testing": "GradientCheckError check_gradients check_op",
     "gradtape.numpy": """
         add subtract multiply divide floor_divide pow maximum minimum negative abs sign square sqrt exp sin
         cos tan asin acos atan sinh cosh tanh asinh acosh atanh floor ceil round where clip log log1p expm1

@@ -9,31 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numerics import (
-    BY_DIFFERENCES,
-    TOLERANCE,
-    Arrays,
-    Case,
-    along,
-    assert_close,
-    case_id,
-    cases,
-    central,
-    complex_step,
-    normal,
-    symmetric_directions,
-    tensors,
-    unit_directions,
-)
+from numerics import MODES, TOLERANCE, Arrays, Case, assert_close, case_id, cases, tensors
 
 import gradtape as gt
 from gradtape.ops import op as declaring
 from gradtape.ops.op import REGISTRY, Op, Sample, Uniform
 from gradtape.tensor import Tensor, TensorLike
-
-# Ops that read one triangle of a symmetric operand, so that only symmetric displacements have a meaning: the
-# gradient is compared along those.
-READS_A_TRIANGLE = {"cholesky"}
+from gradtape.testing import GradientCheckError, check_gradients, check_op, check_sample
 
 # Ops that take complex operands but are not analytic, or find their value in a way that is not. Nor is any op
 # analytic that is asked for a conjugate.
@@ -48,6 +30,7 @@ CONJUGATES = {"adjoint", "adjoint_a", "adjoint_b", "conjugate"}
 KEEPS_THE_DTYPE = {"setitem", "write_at", "tensor_scatter_nd_add", "tensor_scatter_nd_update"}
 
 all_cases = pytest.mark.parametrize("case", cases(), ids=case_id)
+all_modes = pytest.mark.parametrize("mode", MODES)
 complex_cases = pytest.mark.parametrize("case", cases(lambda op: "D" in op.dtypes), ids=case_id)
 
 
@@ -64,120 +47,32 @@ def gradients(case: Case, arrays: Arrays, cotangents: Arrays) -> list[Any]:
     return tape.gradient(ys, xs, seeds) if ys else [None] * len(xs)
 
 
-def second_gradients(
-    case: Case, arrays: Arrays, cotangents: Arrays, weights: Arrays
-) -> tuple[list[Any], list[Any]]:
-    """Gradients as an outer tape sees them, and those of their weighted sum by operands and cotangents."""
-    xs, cs = tensors(arrays), tensors(cotangents)
-    with gt.GradientTape() as outer:
-        outer.watch([*xs, *cs])
-        with gt.GradientTape() as inner:
-            inner.watch(xs)
-            ys = case.followed(xs)
-        first = inner.gradient(ys, xs, cs)
-    reached = [(g, w) for g, w in zip(first, tensors(weights), strict=True) if g is not None]
-    targets, seeds = [g for g, _ in reached], [w for _, w in reached]
-    return first, outer.gradient(targets, [*xs, *cs], seeds) if reached else [None] * len([*xs, *cs])
-
-
-def weights_for(arrays: Arrays) -> Arrays:
-    rng = np.random.default_rng(7)
-    return [normal(rng, a.shape, a.dtype) for a in arrays]
-
-
-def contraction(parts: list[Any], weights: Arrays) -> float:
-    """Re sum conj(w) y: the real loss whose cotangent is w."""
-    return float(sum(np.sum(np.conj(w) * np.asarray(y)).real for y, w in zip(parts, weights, strict=True)))
-
-
-def directions_of(case: Case, x: np.ndarray) -> list[np.ndarray]:
-    return list((symmetric_directions if case.op.name in READS_A_TRIANGLE else unit_directions)(x))
-
-
-def check_gradient(case: Case, got: Any, x: np.ndarray, index: int, numeric: Any, tolerance: float) -> None:
-    """A gradient has its operand's shape and dtype, and says the same as the numeric derivative."""
-    if got is not None:
-        assert got.shape == x.shape, f"{case!r}, operand {index}: gradient of shape {got.shape} for {x.shape}"
-        assert got.dtype == x.dtype, f"{case!r}, operand {index}: gradient of dtype {got.dtype} for {x.dtype}"
-    directions = directions_of(case, x)
-    claimed = [along(got, x, d) for d in directions]
-    assert_close(claimed, [numeric(d) for d in directions], tolerance, f"{case!r}, operand {index}")
-
-
-def check_first(case: Case, arrays: Arrays) -> None:
-    cotangents = case.cotangents(arrays)
-
-    def loss(moved: Arrays) -> float:
-        return contraction(case.followed(tensors(moved)), cotangents)
-
-    for i, (x, g) in enumerate(zip(arrays, gradients(case, arrays, cotangents), strict=True)):
-        check_gradient(case, g, x, i, lambda d, i=i: central(loss, arrays, i, d), BY_DIFFERENCES)
-
-
-def check_second(case: Case, arrays: Arrays) -> None:
-    cotangents, weights = case.cotangents(arrays), weights_for(arrays)
-    n = len(arrays)
-
-    def loss(moved: Arrays) -> float:
-        found = gradients(case, moved[:n], moved[n:])
-        return contraction([0.0 if g is None else g for g in found], weights)
-
-    if not cotangents or not all(np.isfinite(np.asarray(y)).all() for y in case.followed(tensors(arrays))):
-        return  # the mean of nothing is NaN, and so is what follows from it
-    plain = gradients(case, arrays, cotangents)
-    first, second = second_gradients(case, arrays, cotangents, weights)
-    for g, recorded in zip(plain, first, strict=True):
-        assert (g is None) == (recorded is None), (
-            f"{case!r}: bare and recorded sweeps disagree on what is None"
-        )
-        if g is not None:
-            assert_close(recorded, g, TOLERANCE["d"], f"{case!r}: bare and recorded sweeps")
-    everything = [*arrays, *cotangents]
-    for i, (x, h) in enumerate(zip(everything, second, strict=True)):
-        if i >= n:
-            claimed = [along(h, x, d) for d in unit_directions(x)]
-            wanted = [central(loss, everything, i, d, 0.5) for d in unit_directions(x)]
-            assert_close(claimed, wanted, TOLERANCE["d"], f"{case!r}, cotangent {i - n}")
-        else:
-            check_gradient(case, h, x, i, lambda d, i=i: central(loss, everything, i, d), BY_DIFFERENCES)
-
-
-@all_cases
-def test_first_derivative(case: Case) -> None:
-    check_first(case, case.draw("d"))
-
-
-@all_cases
-def test_second_derivative(case: Case) -> None:
-    check_second(case, case.draw("d"))
-
-
 def is_analytic(case: Case) -> bool:
     flags = {name for name, value in case.sample.attributes.items() if value is True}
     return "D" in case.op.dtypes and case.op.name not in NOT_ANALYTIC and not flags & CONJUGATES
 
 
-@pytest.mark.parametrize("case", [c for c in cases() if is_analytic(c)], ids=case_id)
-def test_first_derivative_by_the_complex_step(case: Case) -> None:
-    arrays = case.draw("d")
-    cotangents = case.cotangents(arrays)
-
-    def loss(moved: Arrays) -> complex:
-        ys = case.followed([x.astype(complex) for x in moved])
-        return complex(sum(np.sum(c * np.asarray(y)) for y, c in zip(ys, cotangents, strict=True)))
-
-    for i, (x, g) in enumerate(zip(arrays, gradients(case, arrays, cotangents), strict=True)):
-        check_gradient(case, g, x, i, lambda d, i=i: complex_step(loss, arrays, i, d), TOLERANCE["d"])
+@all_modes
+@all_cases
+def test_first_derivative(case: Case, mode: str) -> None:
+    """Against differences and, where the op must be analytic, the complex step."""
+    check_sample(case.op, case.number, "d", 1, [mode], analytic=is_analytic(case) or None)
 
 
+@all_cases
+def test_second_derivative(case: Case) -> None:
+    check_sample(case.op, case.number, "d", 2, MODES)
+
+
+@all_modes
 @complex_cases
-def test_first_derivative_by_a_complex_operand(case: Case) -> None:
-    check_first(case, case.draw("D"))
+def test_first_derivative_by_a_complex_operand(case: Case, mode: str) -> None:
+    check_sample(case.op, case.number, "D", 1, [mode])
 
 
 @complex_cases
 def test_second_derivative_by_a_complex_operand(case: Case) -> None:
-    check_second(case, case.draw("D"))
+    check_sample(case.op, case.number, "D", 2, MODES)
 
 
 def check_narrow(case: Case, arrays: Arrays, tolerance: float) -> None:
@@ -266,14 +161,14 @@ def test_gradients_of_operands_of_two_dtypes(case: Case) -> None:
             arrays = case.draw(wide)
             arrays[i] = case.draw(narrow)[i]
             try:
-                case.results(tensors(arrays))
+                followed = case.followed(tensors(arrays))
             except gt.errors.DTypeError:
                 assert (case.op.name in KEEPS_THE_DTYPE, wide) == (True, "D")
                 continue
-            if wide == "D":
-                check_first(case, arrays)
-            else:
+            if wide == "d":
                 check_narrow(case, arrays, TOLERANCE["f"])
+            elif followed:
+                check_gradients(lambda *xs, case=case: case.results(xs), arrays, 1, MODES)
 
 
 # -- what a tape keeps ---------------------------------------------------------------------------------------
@@ -315,9 +210,9 @@ def test_every_op_has_samples() -> None:
     assert not without_samples(REGISTRY)
 
 
-def test_every_differentiable_op_has_a_random_operand() -> None:
-    """A sample without one checks no derivative."""
-    checked = {case.op.name for case in cases() if case.draw("d")}
+def test_every_differentiable_op_has_a_random_operand_and_a_result_that_depends_on_it() -> None:
+    """A sample without them checks no derivative."""
+    checked = {c.op.name for c in cases() if c.draw("d") and c.followed(tensors(c.draw("d")))}
     assert not [name for name, op in REGISTRY.items() if op.rules and name not in checked]
 
 
@@ -346,9 +241,8 @@ def test_a_wrong_first_derivative_is_found() -> None:
     @declaring.elementwise(np.sin, lambda xp, x: -xp.cos(x))
     def backward_sine(x: TensorLike) -> Tensor: ...
 
-    case = Case(REGISTRY["backward_sine"], 0, Sample((3, 4)))
-    with pytest.raises(AssertionError, match="backward_sine"):
-        check_first(case, case.draw("d"))
+    with pytest.raises(GradientCheckError, match=r"backward_sine\(\(3, 4\)\) in float64: order 1, reverse"):
+        check_op(backward_sine, modes=["reverse"])
 
 
 @pytest.mark.usefixtures("scratch_registry")
@@ -356,18 +250,16 @@ def test_a_second_derivative_that_the_tape_does_not_see_is_found() -> None:
     @declaring.elementwise(np.sin, lambda xp, x: np.cos(np.asarray(x)))
     def flat_sine(x: TensorLike) -> Tensor: ...
 
-    case = Case(REGISTRY["flat_sine"], 0, Sample((3, 4)))
-    check_first(case, case.draw("d"))
-    with pytest.raises(AssertionError, match="flat_sine"):
-        check_second(case, case.draw("d"))
+    check_op(flat_sine, 1, ["reverse"])
+    with pytest.raises(GradientCheckError, match=r"flat_sine.* order 2, reverse over reverse"):
+        check_op(flat_sine, modes=["reverse"])
 
 
 @pytest.mark.usefixtures("scratch_registry")
 def test_a_gradient_of_the_wrong_shape_is_found() -> None:
-    @declaring.op(vjp=lambda xp, g, x: xp.broadcast_to(g, (2, 3)))
+    @declaring.op(vjp=lambda xp, g, x: xp.broadcast_to(g, (2, 3)), samples=[Sample(Uniform((3,)))])
     def stretched(x: TensorLike) -> Tensor:
         return np.sum(x)
 
-    case = Case(REGISTRY["stretched"], 0, Sample(Uniform((3,))))
-    with pytest.raises(AssertionError, match="gradient of shape"):
-        check_first(case, case.draw("d"))
+    with pytest.raises(GradientCheckError, match=r"the gradient by args\[0\] is of shape \(2, 3\)"):
+        check_op(stretched, modes=["reverse"])

@@ -556,7 +556,7 @@ def check_value(case: Case, dtype: str) -> None:
     arrays = case.draw(dtype)
     wide = [a.astype("D" if a.dtype.kind == "c" else "d") for a in arrays]
     results = case.results(tensors(arrays))
-    wanted = [np.asarray(w) for w in flat(reference(*case.filled(wide), **case.sample.attributes))]
+    wanted = [np.asarray(w) for w in flat(reference(*case.sample.filled(wide), **case.sample.attributes))]
     assert len(results) == len(wanted)
     for got, want in zip(results, wanted, strict=True):
         expected = wanted_dtype(case, dtype, want)

@@ -13,7 +13,7 @@ import numpy as _numpy
 
 import gradtape.numpy.protocols
 import gradtape.operators  # noqa: F401  (gives tensors Python's operators)
-from gradtape import autodiff, errors, linalg, math, nn, optimizers, random
+from gradtape import autodiff, errors, linalg, math, nn, optimizers, random, testing
 from gradtape.batching import vectorized_map
 from gradtape.custom import custom_gradient, custom_jvp
 from gradtape.module import Module
@@ -268,6 +268,7 @@ __all__ = [
     "tensor_scatter_nd_add",
     "tensor_scatter_nd_update",
     "tensordot",
+    "testing",
     "tile",
     "transpose",
     "truediv",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,9 +35,36 @@ class Sample:
         self.operands = tuple(Uniform(x) if type(x) is tuple else x for x in operands)
         self.attributes = attributes
 
+    def draw(self, rng: np.random.Generator, dtype: Any) -> list[Array]:
+        """An array for each random operand, the same for every dtype but for rounding (and the imaginary
+        part).
+        """
+        return [np.asarray(x.draw(rng, dtype)) for x in _uniforms(self.operands)]
+
+    def filled(self, operands: Sequence[Any]) -> list[Any]:
+        """The operands, the random ones replaced in order."""
+        replacements = iter(operands)
+        return [_filled(x, replacements) for x in self.operands]
+
     def __repr__(self) -> str:
         parts = [str(x.shape) if isinstance(x, Uniform) else repr(x) for x in self.operands]
         return ", ".join([*parts, *(f"{name}={value!r}" for name, value in self.attributes.items())])
+
+
+def _uniforms(operand: Any) -> Iterator[Uniform]:
+    if isinstance(operand, Uniform):
+        yield operand
+    elif isinstance(operand, (list, tuple)):
+        for part in operand:
+            yield from _uniforms(part)
+
+
+def _filled(operand: Any, replacements: Iterator[Any]) -> Any:
+    if isinstance(operand, Uniform):
+        return next(replacements)
+    if isinstance(operand, (list, tuple)):
+        return type(operand)([_filled(part, replacements) for part in operand])
+    return operand
 
 
 def elementwise_samples(lows: Sequence[float], highs: Sequence[float]) -> list[Sample]:
