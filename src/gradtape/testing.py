@@ -7,13 +7,29 @@ gradient is then the transposed Jacobian times the cotangent, and a tangent the 
 
 from __future__ import annotations
 
-import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from gradtape.differences import (
+    EXACT,
+    ROUNDING,
+    TOLERANCE,
+    Function,
+    Run,
+    Slopes,
+    Vector,
+    complex_steps,
+    count,
+    largest,
+    packed,
+    random,
+    tensors,
+    unpacked,
+    where,
+)
 from gradtape.errors import DTypeError, NotATensorError
 from gradtape.forward import ForwardAccumulator
 from gradtape.ops.op import Op
@@ -24,21 +40,6 @@ from gradtape.tensor import Array, Tensor, Value
 __all__ = ["GradientCheckError", "check_gradients", "check_op"]
 
 MODES = ("forward", "reverse")
-
-# How far a derivative may lie off a difference, over the size of the terms it is the sum of.
-TOLERANCE = 1e-8
-# The same where the numeric derivative is exact but for rounding: what is linear, and the complex step.
-EXACT = 1e-11
-# The rounding error of a result in float64, over the largest magnitude in it; and the magnitude below which
-# that error is the one of terms of magnitude one that cancelled.
-ROUNDING = 64 * 2.0**-52
-SMALL = 1 / 16
-# The first step to try, over the magnitude of the argument; no round number, lest it fits a lattice of jumps.
-STEP = 3e-4 * np.pi
-TINY = 1e-30
-
-Vector: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
-Run: TypeAlias = Callable[[Sequence[Tensor]], list[Value | None]]
 
 
 class GradientCheckError(AssertionError):
@@ -143,22 +144,7 @@ def drawn(op: Op, number: int, dtype: str) -> list[Array]:
 # -- functions of a list of tensors --------------------------------------------------------------------------
 
 
-class _Function(NamedTuple):
-    """A function of a list of tensors, at a point: what is checked, and then checked in its derivative.
-
-    run gives a list of results, None for what depends on nothing. linear: for each argument, whether the
-    function is linear in it. arguments, results: their names. chain: the modes that made it, outermost first.
-    """
-
-    run: Run
-    point: list[Array]
-    linear: list[bool]
-    arguments: list[str]
-    results: list[str]
-    chain: tuple[str, ...]
-
-
-def _function(f: Callable[..., Any], args: Sequence[Any]) -> _Function:
+def _function(f: Callable[..., Any], args: Sequence[Any]) -> Function:
     """`f` as a function of those leaves of its arguments that can be differentiated."""
     leaves, rebuild = unflattened(args)
     places = [i for i, leaf in enumerate(leaves) if _differentiable(leaf)]
@@ -178,13 +164,13 @@ def _function(f: Callable[..., Any], args: Sequence[Any]) -> _Function:
         return [_as_result(y) for y in unflattened(call(tensors))[0] if _differentiable(y)]
 
     point = [_double(leaves[place]) for place in places]
-    found = call(_tensors(point))
+    found = call(tensors(point))
     results = unflattened(found)[0]
     if not any(map(_differentiable, results)):
         got = "nothing" if all(y is None for y in results) else "neither floating nor complex values"
         raise NotATensorError(f"check_gradients: f returned {got}; return what is to be differentiated")
     arguments, names = _names(args, "args", leaves), _names(found, "result", results)
-    return _Function(run, point, [False] * len(point), arguments, names, ())
+    return Function(run, point, [False] * len(point), arguments, names, ())
 
 
 def _differentiable(leaf: Any) -> bool:
@@ -239,7 +225,7 @@ def _push(
         return ys, [None if ys[p] is None else acc.jvp(ys[p]) for p in places]
 
 
-def _derivative(f: _Function, mode: str, places: Sequence[int], vectors: list[Array]) -> _Function:
+def _derivative(f: Function, mode: str, places: Sequence[int], vectors: list[Array]) -> Function:
     """The gradient as a function of arguments and cotangents, or the tangents, of arguments and tangents."""
     n = len(f.point)
 
@@ -257,201 +243,7 @@ def _derivative(f: _Function, mode: str, places: Sequence[int], vectors: list[Ar
         run, given = forward, [f"the tangent of {name}" for name in f.arguments]
         results = [f"the tangent of {name}" for name in live]
     linear = [*f.linear, *[True] * len(vectors)]
-    return _Function(run, [*f.point, *vectors], linear, [*f.arguments, *given], results, (mode, *f.chain))
-
-
-# -- vectors of real numbers ---------------------------------------------------------------------------------
-
-
-def _packed(arrays: Sequence[Any]) -> Vector:
-    """The elements of all arrays, complex ones as their real and imaginary parts."""
-    return np.concatenate([np.empty(0), *(np.ravel(a).view(np.float64) for a in arrays)])
-
-
-def _unpacked(vector: Vector, like: Sequence[Array]) -> list[Array]:
-    """The arrays that were packed into `vector`, of the shapes and dtypes of `like`."""
-    arrays, start = [], 0
-    for a in like:
-        stop = start + _count(a)
-        arrays.append(vector[start:stop].view(a.dtype).reshape(a.shape))
-        start = stop
-    return arrays
-
-
-def _count(a: Array) -> int:
-    return int(a.size * (2 if a.dtype.kind == "c" else 1))
-
-
-def _spread(per_array: Sequence[Any], like: Sequence[Array]) -> Any:
-    """One value for each array, as one for each real number."""
-    return np.repeat(np.asarray(per_array), [_count(a) for a in like])
-
-
-def _largest(vector: Vector, like: Sequence[Array]) -> Vector:
-    """For each real number the largest magnitude in its array."""
-    largest, start = np.abs(vector), 0
-    for a in like:
-        stop = start + _count(a)
-        largest[start:stop] = largest[start:stop].max(initial=0.0)
-        start = stop
-    return largest
-
-
-def _where(coordinate: int, arrays: Sequence[Array], names: Sequence[str]) -> str:
-    """Which element of which array a real number is."""
-    ends = np.cumsum([_count(a) for a in arrays])
-    i = int(np.searchsorted(ends, coordinate, side="right"))
-    a, name = arrays[i], names[i]
-    coordinate -= int(ends[i]) - _count(a)
-    part = ""
-    if a.dtype.kind == "c":
-        coordinate, imaginary = divmod(coordinate, 2)
-        part = ", imaginary part" if imaginary else ", real part"
-    element = tuple(map(int, np.unravel_index(coordinate, a.shape)))
-    return f"{name}{f', element {element}' if element else ''}{part}"
-
-
-def _tensors(arrays: Sequence[Array]) -> list[Tensor]:
-    return [Tensor(a[()]) for a in arrays]
-
-
-def _random(like: Sequence[Any], rng: np.random.Generator) -> list[Array]:
-    """Random arrays of the shapes and dtypes of `like`, of magnitudes of about one."""
-    template = [np.empty(x.shape, x.dtype) for x in like]
-    n = sum(map(_count, template))
-    return _unpacked(rng.uniform(0.5, 1.5, n) * rng.choice([-1.0, 1.0], n), template)
-
-
-# -- numeric derivatives -------------------------------------------------------------------------------------
-
-
-class _Slopes:
-    """The Jacobian of a function by differences, and how far each entry of it may lie off, row by argument.
-
-    values[j, k] is the derivative of the real number k of the results by the real number j of the arguments,
-    NaN where the differences do not settle; error[j, k] is the part of its uncertainty that no tolerance is
-    asked for: rounding, and what is left of the truncation.
-    """
-
-    def __init__(self, f: _Function, places: Sequence[int], like: list[Array], tolerance: float) -> None:
-        self.f = f
-        self.places = places
-        self.like = like
-        self.tolerance = tolerance
-        self.x = _packed(f.point)
-        self.linear = _spread(f.linear, f.point).astype(bool)
-        self.scale = np.maximum(_largest(self.x, f.point), 1.0)
-        self.size = np.maximum(_largest(_packed(like), like), SMALL)
-        self.values = np.full((self.x.size, self.size.size), np.nan)
-        self.error = np.zeros_like(self.values)
-        self.fine = np.zeros(self.x.size, bool)
-        with np.errstate(all="ignore"):
-            for j in range(self.x.size):
-                if self.linear[j]:
-                    self.values[j], self.error[j] = self._secant(j, 0.5 * self.scale[j])
-                else:
-                    found = self._attempt(j, STEP * self.scale[j])
-                    if not isinstance(found, Exception):
-                        self.values[j], _, self.error[j], _ = found
-
-    def allowed(self) -> Any:
-        """How far each entry may lie off, in all."""
-        return np.where(self.linear, EXACT, self.tolerance)[:, None] * np.abs(self.values) + self.error
-
-    def refine(self, j: int) -> bool:
-        """Tries many steps for row j, and takes for each entry the one whose error is least; whether there
-        was anything left to try.
-        """
-        if self.fine[j] or self.linear[j]:
-            return False
-        self.fine[j] = True
-        with np.errstate(all="ignore"):
-            tries = [self._attempt(j, step) for step in _steps(self.scale[j], abs(self.x[j]))]
-        problems = [found for found in tries if isinstance(found, Exception)]
-        if len(problems) == len(tries):
-            raise problems[-1]
-        found = [found for found in tries if not isinstance(found, Exception)]
-        values, truncation, rounding, slopes = map(np.stack, zip(*found, strict=True))
-        with np.errstate(all="ignore"):
-            truncation[1:] = np.fmin(truncation[1:], np.abs(np.diff(values, axis=0)))
-            total = np.where(np.isfinite(truncation + rounding), truncation + rounding, np.inf)
-            for i in range(len(total)):  # a step is too wide if narrower ones, for all their error, disagree
-                disagree = np.abs(values[i] - values[i + 1 :]) > total[i] + 10.0 * total[i + 1 :]
-                total[i, disagree.any(axis=0)] = np.inf
-        best = np.argmin(total, axis=0), np.arange(self.size.size)
-        steepest = np.max(np.where(np.isfinite(slopes), slopes, 1.0), axis=0, initial=1.0)
-        settled = truncation[best] <= self.tolerance * steepest + rounding[best]
-        self.values[j] = np.where(settled, values[best], np.nan)
-        self.error[j] = total[best]
-        return True
-
-    def _at(self, j: int, x: float) -> Vector:
-        """The results, the argument's real number j being x; ArithmeticError if they are others."""
-        moved = self.x.copy()
-        moved[j] = x
-        ys = self.f.run(_tensors(_unpacked(moved, self.f.point)))
-        if len(ys) != len(self.f.results):
-            raise ArithmeticError("results of another structure")
-        found = []
-        for place, like in zip(self.places, self.like, strict=True):
-            y = ys[place]
-            value = np.zeros_like(like) if y is None else y._value
-            if value.shape != like.shape or value.dtype != like.dtype:
-                raise ArithmeticError("results of another shape or dtype")
-            found.append(value)
-        return _packed(found)
-
-    def _secant(self, j: int, step: float) -> tuple[Vector, Vector]:
-        """The slope of the secant, and the rounding error in it."""
-        up, down = self.x[j] + step, self.x[j] - step
-        above, below = self._at(j, up), self._at(j, down)
-        size = np.maximum(_largest(np.maximum(np.abs(above), np.abs(below)), self.like), self.size)
-        rounding = ROUNDING * (1.0 + size / (up - down))
-        return (above - below) / (up - down), rounding
-
-    def _attempt(self, j: int, step: float) -> tuple[Vector, Vector, Vector, Vector] | Exception:
-        """Richardson's extrapolation of two secants, whose error is of order step⁴; the estimated errors of
-        truncation (that of the narrower secant) and of rounding; and the steeper slope. Or what f raised.
-        """
-        try:
-            narrow, rounding = self._secant(j, step)
-            wide, _ = self._secant(j, 2.0 * step)
-        except (ArithmeticError, ValueError) as problem:
-            return problem
-        steepest = np.maximum(np.abs(narrow), np.abs(wide))
-        return narrow + (narrow - wide) / 3.0, np.abs(narrow - wide), 2.0 * rounding, steepest
-
-
-def _steps(scale: float, x: float) -> Iterator[float]:
-    """Steps from a hundred times the usual one, for what is all rounding at that, down to the narrowest."""
-    least = 1e-8 * min(1.0, max(x, 1e-8))
-    step = 100.0 * STEP * scale
-    while step > least:
-        yield step
-        step /= 10.0
-
-
-def _complex_steps(f: _Function, places: Sequence[int], like: list[Array]) -> Vector | None:
-    """The Jacobian as Im f(x + ih) / h; None if f is not real, or takes no complex numbers."""
-    if any(a.dtype.kind == "c" for a in (*f.point, *like)):
-        return None
-    rows = []
-    template = [a.astype(complex) for a in f.point]
-    x = _packed(f.point).astype(complex)
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("error", np.exceptions.ComplexWarning)
-            for j in range(x.size):
-                moved = x.copy()
-                moved[j] += TINY * 1j
-                ys = f.run(_tensors(_unpacked(moved.view(np.float64), template)))
-                values = [ys[place]._value for place in places]  # type: ignore[union-attr]
-                if [v.shape for v in values] != [y.shape for y in like]:
-                    return None
-                rows.append(np.concatenate([np.empty(0), *(np.ravel(v).imag / TINY for v in values)]))
-    except Exception:
-        return None
-    return np.reshape(rows, (x.size, _packed(like).size))
+    return Function(run, [*f.point, *vectors], linear, [*f.arguments, *given], results, (mode, *f.chain))
 
 
 # -- the comparison ------------------------------------------------------------------------------------------
@@ -475,7 +267,7 @@ class _Claim(NamedTuple):
 
 
 def _check(
-    f: _Function,
+    f: Function,
     order: int,
     modes: tuple[str, ...],
     tolerance: float,
@@ -483,17 +275,17 @@ def _check(
     rng: np.random.Generator,
 ) -> None:
     """Checks the first derivative of f in all modes, then, if order is more, those of the derivatives."""
-    xs = _tensors(f.point)
+    xs = tensors(f.point)
     ys = f.run(xs)
     places = [i for i, y in enumerate(ys) if y is not None]
     like = [np.asarray(y._value) for y in ys if y is not None]
-    vectors = {"reverse": _random(like, rng), "forward": _random(f.point, rng)}
+    vectors = {"reverse": random(like, rng), "forward": random(f.point, rng)}
     claims = [c for mode in modes for c in _claims(f, mode, ys, places, xs, vectors[mode])]
     if not places:
         return
-    if any(map(_count, f.point)):
+    if any(map(count, f.point)):
         _require_finite(f, places, like)
-        slopes = _Slopes(f, places, like, tolerance)
+        slopes = Slopes(f, places, like, tolerance)
         for claim in claims:
             _compare(claim, slopes)
         if not f.chain and analytic is not False:
@@ -504,7 +296,7 @@ def _check(
 
 
 def _claims(
-    f: _Function,
+    f: Function,
     mode: str,
     ys: list[Value | None],
     places: list[int],
@@ -514,11 +306,11 @@ def _claims(
     """What a mode says of the first derivative of f, in the shapes and dtypes that it must have."""
     label = f"order {len(f.chain) + 1}, {' over '.join((mode, *f.chain))}"
     if mode == "reverse":
-        again, grads = _pull(f.run, places, xs, _tensors(vectors))
+        again, grads = _pull(f.run, places, xs, tensors(vectors))
         _require_same(f, label, ys, again)
         found = _answers([f"{label}: the gradient by {name}" for name in f.arguments], grads, f.point)
-        return [_Claim(label, found[:, None], None, _packed(vectors)[:, None])]
-    again, tangents = _push(f.run, places, xs, dict(enumerate(_tensors(vectors))))
+        return [_Claim(label, found[:, None], None, packed(vectors)[:, None])]
+    again, tangents = _push(f.run, places, xs, dict(enumerate(tensors(vectors))))
     _require_same(f, label, ys, again)
     names = [f"{label}: the tangent of {f.results[p]}" for p in places]
     like = [y._value for y in ys if y is not None]
@@ -527,14 +319,14 @@ def _claims(
         return []
     units = [_push(f.run, places, xs, {i: unit})[1] for i, unit in _units(f.point)]
     found = np.reshape([_answers(names, unit, like) for unit in units], (len(units), mixed.size))
-    return [_Claim(label, found, None, None), _Claim(label, mixed[None], _packed(vectors)[None], None)]
+    return [_Claim(label, found, None, None), _Claim(label, mixed[None], packed(vectors)[None], None)]
 
 
 def _units(point: Sequence[Array]) -> Iterator[tuple[int, Tensor]]:
     """Every unit direction of every argument, and the place of that argument."""
     for i, a in enumerate(point):
-        for unit in np.eye(_count(a)):
-            yield i, _tensors(_unpacked(unit, [a]))[0]
+        for unit in np.eye(count(a)):
+            yield i, tensors(unpacked(unit, [a]))[0]
 
 
 def _answers(names: Sequence[str], found: Sequence[Value | None], like: Sequence[Array]) -> Vector:
@@ -544,22 +336,20 @@ def _answers(names: Sequence[str], found: Sequence[Value | None], like: Sequence
             raise GradientCheckError(
                 f"{name} is of shape {d.shape} and dtype {d.dtype}; wanted {x.shape} and {x.dtype}"
             )
-    return _packed([np.zeros_like(x) if d is None else d._value for d, x in zip(found, like, strict=True)])
+    return packed([np.zeros_like(x) if d is None else d._value for d, x in zip(found, like, strict=True)])
 
 
-def _require_finite(f: _Function, places: Sequence[int], like: Sequence[Array]) -> None:
-    values = _packed(like)
+def _require_finite(f: Function, places: Sequence[int], like: Sequence[Array]) -> None:
+    values = packed(like)
     for k in np.flatnonzero(~np.isfinite(values)):
-        what = _where(int(k), like, [f.results[p] for p in places])
+        what = where(int(k), like, [f.results[p] for p in places])
         raise GradientCheckError(
             f"order {len(f.chain) + 1}: {what} is {values[k]}, and has no derivative; "
             "choose args where it is finite"
         )
 
 
-def _require_same(
-    f: _Function, label: str, ys: Sequence[Value | None], again: Sequence[Value | None]
-) -> None:
+def _require_same(f: Function, label: str, ys: Sequence[Value | None], again: Sequence[Value | None]) -> None:
     """Raises GradientCheckError unless the results are the same whether they are recorded or not."""
     for name, y, z in zip(f.results, ys, again, strict=True):
         if (y is None) != (z is None):
@@ -573,17 +363,17 @@ def _require_same(
                 f"{label}: {name} is of shape {z.shape} and dtype {z.dtype} when it is recorded, else of "
                 f"{y.shape} and {y.dtype}"
             )
-        a, b = _packed([y._value]), _packed([z._value])
+        a, b = packed([y._value]), packed([z._value])
         size = np.max(np.abs(a), initial=0.0, where=np.isfinite(a))
         if not np.allclose(a, b, rtol=0.0, atol=EXACT * size, equal_nan=True):
             k = int(np.argmax(np.abs(a - b)))
             raise GradientCheckError(
-                f"{label}: {_where(k, [np.asarray(y._value)], [name])} is {b[k]} when it is recorded, else "
+                f"{label}: {where(k, [np.asarray(y._value)], [name])} is {b[k]} when it is recorded, else "
                 f"{a[k]}; the function must give the same on every call"
             )
 
 
-def _compare(claim: _Claim, slopes: _Slopes) -> None:
+def _compare(claim: _Claim, slopes: Slopes) -> None:
     """Raises GradientCheckError if a claim is not what the differences say, the best that are to be had."""
     while True:
         with np.errstate(all="ignore"):
@@ -597,25 +387,25 @@ def _compare(claim: _Claim, slopes: _Slopes) -> None:
     _report(claim, slopes, j, k, wanted[j, k], allowed[j, k], "by finite differences")
 
 
-def _compare_with_complex_steps(claims: Sequence[_Claim], slopes: _Slopes, demanded: bool) -> None:
+def _compare_with_complex_steps(claims: Sequence[_Claim], slopes: Slopes, demanded: bool) -> None:
     """Holds the claims to the complex step, by every argument by which f is analytic: where it agrees with
     the differences. An entry of which they are unsure says nothing of that, and is held to them alone.
 
     Raises GradientCheckError also if it is demanded that f is analytic, and f is not.
     """
-    steps = _complex_steps(slopes.f, slopes.places, slopes.like)
+    steps = complex_steps(slopes.f, slopes.places, slopes.like)
     agrees = np.zeros(len(slopes.x), bool)
     if steps is not None:
         agrees = np.all(np.abs(steps - slopes.values) <= slopes.allowed(), axis=1)
     if demanded and not agrees.all():
-        what = _where(int(np.argmin(agrees)), slopes.f.point, slopes.f.arguments)
+        what = where(int(np.argmin(agrees)), slopes.f.point, slopes.f.arguments)
         raise GradientCheckError(
             f"order 1: f is not analytic by {what}, or takes no complex numbers there; "
             "leave analytic=True out"
         )
     if steps is None or not agrees.any():
         return
-    sizes = np.reshape([_largest(column, slopes.f.point) for column in steps.T], steps.T.shape).T
+    sizes = np.reshape([largest(column, slopes.f.point) for column in steps.T], steps.T.shape).T
     exact = EXACT * sizes + ROUNDING
     if not demanded:
         unsure = slopes.error > 1e-3 * np.abs(slopes.values)
@@ -630,14 +420,14 @@ def _compare_with_complex_steps(claims: Sequence[_Claim], slopes: _Slopes, deman
 
 
 def _report(
-    claim: _Claim, slopes: _Slopes, j: int, k: int, wanted: float, allowed: float, how: str
+    claim: _Claim, slopes: Slopes, j: int, k: int, wanted: float, allowed: float, how: str
 ) -> NoReturn:
     """Raises the GradientCheckError of a claim that is not what is wanted."""
     f = slopes.f
-    by = _where(j, f.point, f.arguments) if claim.rows is None else "a random direction"
+    by = where(j, f.point, f.arguments) if claim.rows is None else "a random direction"
     what = f"the gradient by {by}"
     if claim.columns is None:
-        what = f"the tangent of {_where(k, slopes.like, [f.results[p] for p in slopes.places])}, along {by},"
+        what = f"the tangent of {where(k, slopes.like, [f.results[p] for p in slopes.places])}, along {by},"
     got = claim.found[j, k]
     if np.isnan(wanted):
         raise GradientCheckError(
