@@ -14,7 +14,7 @@ from gradtape.recorders import listening
 from gradtape.slices import IndexedSlices, require_dense
 from gradtape.structure import flatten, unflattened
 from gradtape.tape import GradientTape, UnconnectedGradients, unconnected_choice
-from gradtape.tensor import Tensor, TensorLike, Value, Variable, as_array, require_value
+from gradtape.tensor import Tensor, TensorLike, Value, Variable, as_array, holds, require_value
 
 __all__ = ["ForwardAccumulator"]
 
@@ -220,7 +220,10 @@ def transposed(
             if cotangent.dtype.kind == "c" and t.dtype.kind != "c":
                 cotangent = recorded.real(cotangent)
             cotangent = recorded.cast(cotangent, t.dtype)
-        found = tape.gradient(cotangent, zeros, t)
+        found = [
+            None if part is None else recorded.convert_to_tensor(part)  # the rows of a lookup, if it was one
+            for part in tape.gradient(cotangent, zeros, t)
+        ]
         total = [b if a is None else a if b is None else a + b for a, b in zip(total, found, strict=True)]
     return total
 
@@ -252,7 +255,11 @@ def _direction(x: Value, tangent: TensorLike) -> Tensor:
             f"ForwardAccumulator: a primal of dtype {x.dtype}; only real and complex values have tangents, "
             "so cast it"
         )
-    t = tangent if isinstance(tangent, Value) else Tensor(as_array(tangent, _weak(tangent, x)))
+    t = tangent
+    if isinstance(t, (list, tuple)) and holds(t, Value):
+        t = recorded.stack(t)
+    elif not isinstance(t, Value):
+        t = Tensor(as_array(t, _weak(t, x)))
     if t.shape != x.shape:
         raise ShapeError(
             f"ForwardAccumulator: a tangent of shape {t.shape} for a primal of shape {x.shape}; "

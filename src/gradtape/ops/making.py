@@ -11,7 +11,7 @@ from typing import Any, ParamSpec
 import numpy as np
 
 from gradtape.batched import Batched
-from gradtape.errors import AxisError, DTypeError, ShapeError
+from gradtape.errors import AxisError, DTypeError, PerExampleError, ShapeError
 from gradtape.ops.namespace import Namespace, raw, recorded
 from gradtape.ops.op import LEADING, LINEAR, composite, elementwise, op
 from gradtape.ops.operands import explained
@@ -256,6 +256,8 @@ def _dimensions(name: str, shape: TensorLike) -> tuple[int, ...]:
     if isinstance(shape, (tuple, list)):
         try:
             return tuple(map(operator.index, shape))
+        except PerExampleError:
+            raise
         except TypeError as problem:
             raise DTypeError(f"{name}: a shape must be integers, got {shape} ({problem})") from None
     array = np.asarray(convert_to_array(shape))
