@@ -203,9 +203,9 @@ def test_chunks_change_nothing(size):
 def test_sizes_that_are_none(size):
     m = gt.constant(M)
     tape, y = recorded(lambda m: m * m, m, persistent=False)
-    with pytest.raises(ValueError, match="^jacobian: chunk_size is"):
+    with pytest.raises(ValueError, match=r"^jacobian: chunk_size is"):
         tape.jacobian(y, m, chunk_size=size)
-    with pytest.raises(ValueError, match="^batch_jacobian: chunk_size is"):
+    with pytest.raises(ValueError, match=r"^batch_jacobian: chunk_size is"):
         tape.batch_jacobian(y, m, chunk_size=size)
     check(tape.gradient(y, m), 2 * M)
 
