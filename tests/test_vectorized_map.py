@@ -563,7 +563,7 @@ def test_conditions_of_each_example():
         lambda x: W @ x,
         lambda x: x @ np.eye(4) @ x,
         lambda x: np.split(x, 2)[1],
-        lambda x: np.reshape(x, np.shape(x)[::-1] + (1,)) * np.ndim(x) * np.size(x),
+        lambda x: np.reshape(x, (*np.shape(x)[::-1], 1)) * np.ndim(x) * np.size(x),
     ],
 )
 def test_numpy_functions(f):

@@ -287,23 +287,21 @@ def getitem(xp: Namespace, x: TensorLike, index: Any) -> Tensor:
     except PerExampleError:
         x = xp.convert_to_tensor(x)
         return xp.gather_nd(x, _points(xp, "getitem", index, x.shape))  # type: ignore[no-any-return]
-    if type(x) is not Tensor:
-        read: Tensor = xp.read_at(x, plain)
-        if type(x) is Batched:
-            _mark(read, plain)
-        return read
-    part = raw.read_at(x._value, plain)
-    tensor = Tensor(part)
-    for recorder in listening():  # what calling read_at would record, at a third of its cost
-        recorder.record(_READ, (x._key, 0, 0, tensor._key), (x._value, plain, x._value.shape, part), False)
-    _mark(tensor, plain)
+    part: Any
+    tensor: Tensor
+    if type(x) is Tensor:
+        values = x._value
+        part = raw.read_at(values, plain)
+        tensor = Tensor(part)
+        for recorder in listening():  # what calling read_at would record, at a third of its cost
+            recorder.record(_READ, (x._key, 0, 0, tensor._key), (values, plain, values.shape, part), False)
+    else:
+        part = tensor = xp.read_at(x, plain)
+        if type(x) is not Batched:
+            return tensor
+    if part.ndim and not any(type(i) is np.ndarray for i in plain):
+        tensor._part = True
     return tensor
-
-
-def _mark(part: Tensor, index: Index) -> None:
-    """Marks what NumPy would give a view for."""
-    if part.ndim and not any(type(i) is np.ndarray for i in index):
-        part._part = True
 
 
 # -- t[...] = v ----------------------------------------------------------------------------------------------
