@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import gradtape as gt
+from gradtape.ops.op import REGISTRY, raw, recorded
 from gradtape.recorders import listening, pop
 
 settings.register_profile(
@@ -39,3 +40,14 @@ def no_recorder_left() -> Iterator[None]:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def scratch_registry() -> Iterator[None]:
+    """Ops declared in a test are gone after it."""
+    known = set(REGISTRY)
+    yield
+    for name in set(REGISTRY) - known:
+        del REGISTRY[name]
+        for namespace in (raw, recorded):
+            delattr(namespace, name)

@@ -130,6 +130,7 @@ def run_page(page: str, name: str) -> int:
     return count
 
 
+@pytest.mark.usefixtures("scratch_registry")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

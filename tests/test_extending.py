@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +23,10 @@ from gradtape.extending import (
     elementwise,
     op,
 )
-from gradtape.ops.op import REGISTRY, raw, recorded
+from gradtape.ops.op import REGISTRY
 from gradtape.testing import GradientCheckError, check_op
+
+pytestmark = pytest.mark.usefixtures("scratch_registry")
 
 # -- a package of somebody's own, in a process of its own ----------------------------------------------------
 
@@ -112,17 +113,6 @@ def test_a_package_from_outside(tmp_path: Path, future: str, annotation: str) ->
 
 
 # -- in this process -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def scratch_registry() -> Iterator[None]:
-    """Ops declared in a test are gone after it."""
-    known = set(REGISTRY)
-    yield
-    for name in set(REGISTRY) - known:
-        del REGISTRY[name]
-        for namespace in (raw, recorded):
-            delattr(namespace, name)
 
 
 def test_a_wrong_rule_is_found_in_either_mode() -> None:

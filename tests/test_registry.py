@@ -216,17 +216,6 @@ def test_every_differentiable_op_has_a_random_operand_and_a_result_that_depends_
     assert not [name for name, op in REGISTRY.items() if op.rules and name not in checked]
 
 
-@pytest.fixture
-def scratch_registry() -> Iterator[None]:
-    """Ops declared in a test are gone after it."""
-    known = set(REGISTRY)
-    yield
-    for name in set(REGISTRY) - known:
-        del REGISTRY[name]
-        for namespace in (declaring.raw, declaring.recorded):
-            delattr(namespace, name)
-
-
 @pytest.mark.usefixtures("scratch_registry")
 def test_an_op_without_samples_is_found() -> None:
     @declaring.op(vjp=lambda xp, g: g)

@@ -122,6 +122,9 @@ class Batched(Tensor):
 
     __str__ = __repr__
 
+    def __format__(self, spec: str) -> str:
+        return format(self._item("format"), spec) if spec else str(self)
+
     def __copy__(self) -> Tensor:
         return alias(self)
 

@@ -34,22 +34,19 @@ def vectorized_map(fn: Callable[[Any], Any], elems: Any, chunk_size: int | None 
     size = _size(tensors)
     parts: list[list[Tensor | None]] = []
     shape: Callable[[list[Any]], Any] = list
-    for start, stop, _ in chunks("vectorized_map", size, chunk_size, False) if size else [(0, 0, True)]:
+    for start, stop, _ in chunks("vectorized_map", size, chunk_size, False):
         with Mapping(stop - start, draws=True) as mapping:
             some = tensors if stop - start == size else [x[start:stop] for x in tensors]
             result = fn(rebuild([Batched(x, mapping) for x in some]))
-        results, shape = unflattened(result)
+            results, shape = unflattened(result)
+            results = [x if x is None else recorded.convert_to_tensor(x) for x in results]
         if all(x is None for x in results):
             name = getattr(fn, "__name__", repr(fn))
             raise NotATensorError(f"vectorized_map: {name} returned {result!r}; return a tensor, or several")
-        parts.append([x if x is None else unbatched(_tensor(x), mapping) for x in results])
+        parts.append([unbatched(x, mapping) for x in results])
     if len(parts) == 1:
         return shape(parts[0])
     return shape([None if rows[0] is None else recorded.concat(rows, 0) for rows in zip(*parts, strict=True)])
-
-
-def _tensor(x: Any) -> Tensor:
-    return x if isinstance(x, Tensor) else recorded.convert_to_tensor(x)
 
 
 def _size(tensors: list[Tensor]) -> int:

@@ -65,7 +65,7 @@ class NoGradientError(LookupError):
     """An op without a derivative lies on the path from a source to the target."""
 
 
-class PerExampleError(TypeError, ValueError):
+class PerExampleError(RuntimeError):
     """A value that differs from example to example was asked for one plain value, or outside its mapping."""
 
 

@@ -15,7 +15,7 @@ from gradtape.slices import IndexedSlices, require_dense
 from gradtape.structure import flatten, unflattened
 from gradtape.sweep import Cotangents
 from gradtape.tape import GradientTape, UnconnectedGradients, unconnected_choice
-from gradtape.tensor import Tensor, TensorLike, Value, Variable, as_array, require_value
+from gradtape.tensor import Tensor, TensorLike, Value, Variable, as_array, holds, require_value
 
 __all__ = ["ForwardAccumulator"]
 
@@ -243,7 +243,11 @@ def _direction(x: Value, tangent: TensorLike) -> Tensor:
             f"ForwardAccumulator: a primal of dtype {x.dtype}; only real and complex values have tangents, "
             "so cast it"
         )
-    t = tangent if isinstance(tangent, Value) else Tensor(as_array(tangent, _weak(tangent, x)))
+    t = tangent
+    if isinstance(t, (list, tuple)) and holds(t, Value):
+        t = recorded.stack(t)
+    elif not isinstance(t, Value):
+        t = Tensor(as_array(t, _weak(t, x)))
     if t.shape != x.shape:
         raise ShapeError(
             f"ForwardAccumulator: a tangent of shape {t.shape} for a primal of shape {x.shape}; "

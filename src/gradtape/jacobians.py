@@ -74,13 +74,13 @@ def one_hot_rows(start: int, stop: int, n: int, dtype: np.dtype[Any]) -> np.ndar
 
 
 def chunks(name: str, n: int, size: int | None, progress: bool) -> Iterable[tuple[int, int, bool]]:
-    """0 to n in spans of at most `size` (all in one if None), each told if it is the last; with a progress
-    bar, if wanted. Raises ShapeError for a size below 1.
+    """0 to n in spans of at most `size` (all in one if None; an empty one if n is 0), each told if it is the
+    last; with a progress bar, if wanted. Raises ShapeError for a size below 1.
     """
     if size is not None and (not isinstance(size, (int, np.integer)) or size < 1):
         raise ShapeError(f"{name}: chunk_size is {size!r}; wanted None, or an integer of at least 1")
     step = n if size is None else int(size)
-    spans = [(start, min(start + step, n), start + step >= n) for start in range(0, n, step or 1)]
+    spans = [(start, min(start + step, n), start + step >= n) for start in range(0, n or 1, step or 1)]
     if not progress:
         return spans
     try:

@@ -49,9 +49,10 @@ listening = _stack.get  # what every op asks: the recorders of this thread and a
 set_listening = _stack.set  # for who computes on behalf of some of them only; puts the stack back afterwards
 
 
-def push(recorder: Recorder) -> None:
-    """Puts `recorder` on top of the stack."""
-    _stack.set((*listening(), recorder))
+def push(recorder: Recorder, place: int | None = None) -> None:
+    """Puts `recorder` on top of the stack, or back to the place where it was."""
+    stack = listening()
+    _stack.set((*stack, recorder) if place is None else (*stack[:place], recorder, *stack[place:]))
 
 
 def pop(recorder: Recorder) -> None:

@@ -89,9 +89,9 @@ class GradientTape:
     def __exit__(self, *problem: object) -> None:
         self._stop()
 
-    def _start(self) -> None:
+    def _start(self, place: int | None = None) -> None:
         self._recording = True
-        recorders.push(self)
+        recorders.push(self, place)
 
     def _stop(self) -> None:
         self._recording = False
@@ -115,12 +115,14 @@ class GradientTape:
             raise TapeStateError(
                 "stop_recording: this tape is not recording; call it within the tape's block"
             )
+        stack = listening()
+        place = stack.index(self) if self in stack else None  # None in another thread than its own
         self._stop()
         try:
             yield
         finally:
             if not self._recording:
-                self._start()
+                self._start(place)
 
     def reset(self) -> None:
         """Forgets everything recorded and watched so far, and goes on recording.
@@ -322,7 +324,7 @@ class GradientTape:
             x,
             flat,
             x.size,
-            lambda start, stop: one_hot_rows(start, stop, x.size, x.dtype).reshape(-1, *x.shape),
+            lambda start, stop: one_hot_rows(start, stop, x.size, x.dtype).reshape(stop - start, *x.shape),
             experimental_use_pfor,
             chunk_size,
             progress,
@@ -376,7 +378,7 @@ class GradientTape:
         n = math.prod(inner)
 
         def seeds(start: int, stop: int) -> np.ndarray[Any, Any]:
-            rows = one_hot_rows(start, stop, n, x.dtype).reshape(-1, 1, *inner)
+            rows = one_hot_rows(start, stop, n, x.dtype).reshape(stop - start, 1, *inner)
             return np.broadcast_to(rows, (stop - start, batch, *inner))
 
         (g,) = self._rows("batch_jacobian", x, [by], n, seeds, experimental_use_pfor, chunk_size, progress)
@@ -407,9 +409,10 @@ class GradientTape:
         progress: bool,
     ) -> list[Tensor | None]:
         """The cotangents of the sources for n of the target, with an axis in front that counts them."""
+        at_once = at_once or not n
         spans = chunks(name, n, chunk_size if at_once else 1, progress)
         edges = self._taken()
-        if not n or target.dtype.kind not in "fc":
+        if target.dtype.kind not in "fc":
             return [None] * len(sources)
         return (together if at_once else one_by_one)(
             lambda last: edges if last else edges.copy(), target, sources, seeds, spans
@@ -504,7 +507,7 @@ def _matrix(
     """Swept rows as a Jacobian of this shape; zeros, or None, where there are none."""
     if g is not None:
         return recorded.reshape(recorded.convert_to_tensor(g), shape)  # type: ignore[no-any-return]
-    zero = unconnected is UnconnectedGradients.ZERO or 0 in shape
+    zero = unconnected is UnconnectedGradients.ZERO
     return Tensor(np.zeros(shape, source.dtype)[()]) if zero else None
 
 

@@ -161,6 +161,15 @@ def _on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _on_shapes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that asks for no more than shapes and dtypes, which are there for many examples too."""
+
+    def stand_in(x: Any) -> Any:
+        return np.broadcast_to(np.zeros((), x.dtype), x.shape) if isinstance(x, Value) else x
+
+    return lambda *args, **keywords: function(*map(stand_in, args), **keywords)
+
+
 # -- the tables ----------------------------------------------------------------------------------------------
 
 UFUNCS: dict[Any, Callable[..., Any]] = {
@@ -229,6 +238,14 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
             np.allclose,
             np.array_equal,
             np.isclose,
+            np.array2string,
+            np.array_repr,
+            np.array_str,
+        )
+    },
+    **{
+        f: _on_shapes(f)
+        for f in (
             np.ndim,
             np.shape,
             np.size,
@@ -236,9 +253,6 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
             np.isrealobj,
             np.result_type,
             np.can_cast,
-            np.array2string,
-            np.array_repr,
-            np.array_str,
         )
     },
 }

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 __all__ = [
     "ALONG_AXIS",
     "LEADING",
+    "MATRICES",
     "OF_SHAPE",
+    "VECTORS",
     "alone",
     "behind",
     "lead",
@@ -28,9 +30,10 @@ __all__ = [
     "spread",
 ]
 
-# What `batch` of an op can be: the forward takes any leading axes as they are; its `axis` counts one more; it
-# asks for the shape only, so that its result is the same for all examples.
-LEADING, ALONG_AXIS, OF_SHAPE = "leading", "along axis", "of shape"
+# What `batch` of an op can be: the forward takes any leading axes as they are, of arrays, of vectors or of
+# matrices; its `axis` counts one more; it asks for the shape only, so that its result is the same for all.
+LEADING, VECTORS, MATRICES, ALONG_AXIS, OF_SHAPE = "leading", "vectors", "matrices", "along axis", "of shape"
+_LEAST_AXES: dict[Any, int] = {LEADING: 0, VECTORS: 1, MATRICES: 2}
 
 
 # -- where axes go when that of the examples comes in front --------------------------------------------------
@@ -136,7 +139,10 @@ def _batched(
         return op.call(*operands)
     operands = [mapping.all_examples(x, key) for x, key in zip(values, keys, strict=True)]
     given = [operands] if as_list else operands
-    if op.batch == LEADING:
+    least = _LEAST_AXES.get(op.batch)
+    if least is not None:
+        if min(x.ndim for x in operands) <= least:  # it says so itself, and must not see the examples' axis
+            op.forward(*[np.zeros(x.shape[1:], x.dtype) for x in operands], *statics)
         return op.call(*given, *statics)
     out = op.batch(recorded, *given, *statics) if callable(op.batch) else NotImplemented
     if out is not NotImplemented:
@@ -149,18 +155,18 @@ _told_of: set[str] = set()
 
 def _one_by_one(op: "Op", size: int, operands: list[Any], statics: Sequence[Any], as_list: bool) -> Any:
     """The same without a batching rule: a Python loop, of which the user hears once for each op."""
-    if op.name not in _told_of:
-        _told_of.add(op.name)
-        warnings.warn(
-            f"{op.name} has no batching rule, so that it runs example by example; declare one with batch=",
-            stacklevel=6,
-        )
     if not size:
         raise errors.ShapeError(f"{op.name} runs example by example, and there is none to tell its shape")
     results = []
     for i in range(size):
         one = [x if x is None else x[i if x.shape[0] > 1 else 0] for x in operands]
         results.append(op.call(one, *statics) if as_list else op.call(*one, *statics))
+    if op.name not in _told_of:
+        _told_of.add(op.name)
+        warnings.warn(
+            f"{op.name} has no batching rule, so that it runs example by example; declare one with batch=",
+            stacklevel=5,
+        )
     first = results[0]
     if not isinstance(first, (list, tuple)):
         return recorded.stack(results)

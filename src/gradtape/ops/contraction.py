@@ -129,9 +129,11 @@ def _matmul_behind(xp: Namespace, a: Any, b: Any, *flags: bool) -> Any:
     """One product where it can be: many vectors are a matrix, and so are the rows of many matrices."""
     transpose_a, transpose_b, adjoint_a, adjoint_b = flags
     turned_a, turned_b = transpose_a or adjoint_a, transpose_b or adjoint_b
-    if (turned_a and a.ndim == 2) or (turned_b and b.ndim == 2):
-        return NotImplemented  # vectors cannot be transposed, as the op will say
+    if min(a.ndim, b.ndim) < 2 or (turned_a and a.ndim == 2) or (turned_b and b.ndim == 2):
+        return NotImplemented  # no matrices, and no vectors that could be transposed, as the op will say
     if a.ndim == 2 and b.ndim == 2:
+        if a.shape[1] != b.shape[1]:
+            return NotImplemented  # nor may a length of 1 be stretched
         return xp.reduce_sum(a * b, 1)
     if a.ndim == 2:
         if b.shape[0] == 1 and b.ndim == 3:
@@ -148,6 +150,8 @@ def _matmul_behind(xp: Namespace, a: Any, b: Any, *flags: bool) -> Any:
 
 
 def _matvec_behind(xp: Namespace, a: Any, b: Any, transpose_a: bool, adjoint_a: bool) -> Any:
+    if a.ndim < 3 or b.ndim < 2:
+        return NotImplemented  # no matrices and vectors, as the op will say
     if a.shape[0] == 1 and a.ndim == 3:
         return xp.matvec(alone(xp, a), b, transpose_a, adjoint_a)
     batch = max(a.ndim - 2, b.ndim - 1)

@@ -233,8 +233,10 @@ def _unpicked(xp: Namespace, g: Any, shape: tuple[int, ...], indices: Any, batch
 
 
 def _points_behind(xp: Namespace, params: Any, indices: Any, batch_dims: int) -> Any:
+    last = params.ndim - 1
+    if indices.shape[-1] > last:
+        return NotImplemented  # there are not so many axes, as the op will say
     if not batch_dims and indices.shape[0] == 1:
-        last = params.ndim - 1
         found = xp.gather_nd(moved(xp, params, 0, last), alone(xp, indices))
         return moved(xp, found, found.ndim - 1, 0)
     if not batch_dims and params.shape[0] == 1:

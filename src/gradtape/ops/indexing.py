@@ -19,6 +19,7 @@ from gradtape.ops.batching import lead, moved, size_of, spread
 from gradtape.ops.broadcasting import unbroadcast
 from gradtape.ops.gathering import gather, gather_nd, take
 from gradtape.ops.op import LINEAR, REGISTRY, Namespace, Sample, composite, op, raw
+from gradtape.ops.operands import weakened
 from gradtape.ops.scatter import (
     add_blocks,
     cast_to,
@@ -98,8 +99,9 @@ def _index_part(name: str, part: Any) -> Any:
 def _points(xp: Namespace, name: str, index: Any, shape: tuple[int, ...]) -> Any:
     """An index of integers, of which some differ from example to example, as points for `gather_nd`."""
     parts = index if type(index) is tuple else (index,)
-    places = [xp.convert_to_tensor(i) for i in parts if type(i) in (int, Tensor, Batched, np.ndarray)]
-    if len(places) < len(parts) or len(parts) > len(shape) or any(i.dtype.kind not in "iu" for i in places):
+    plain = not any(i is None or i is Ellipsis or isinstance(i, slice) for i in parts)
+    places = [xp.convert_to_tensor(i) for i in parts] if plain else []
+    if not plain or len(parts) > len(shape) or any(i.dtype.kind not in "iu" for i in places):
         raise PerExampleError(
             f"{name}: an index that differs from example to example, into shape {shape}; it may stand beside "
             "integers only, at most one for each axis; slices and masks are the same for all, so use gather, "
@@ -281,12 +283,18 @@ def getitem(xp: Namespace, x: TensorLike, index: Any) -> Tensor:
     except PerExampleError:
         x = xp.convert_to_tensor(x)
         return xp.gather_nd(x, _points(xp, "getitem", index, x.shape))  # type: ignore[no-any-return]
-    if type(x) is not Tensor:
-        return xp.read_at(x, plain)  # type: ignore[no-any-return]
-    part = raw.read_at(x._value, plain)
-    tensor = Tensor(part)
-    for recorder in listening():  # what calling read_at would record, at a third of its cost
-        recorder.record(_READ, (x._key, 0, 0, tensor._key), (x._value, plain, x._value.shape, part), False)
+    part: Any
+    tensor: Tensor
+    if type(x) is Tensor:
+        values = x._value
+        part = raw.read_at(values, plain)
+        tensor = Tensor(part)
+        for recorder in listening():  # what calling read_at would record, at a third of its cost
+            recorder.record(_READ, (x._key, 0, 0, tensor._key), (values, plain, values.shape, part), False)
+    else:
+        part = tensor = xp.read_at(x, plain)
+        if type(x) is not Batched:
+            return tensor
     if part.ndim and not any(type(i) is np.ndarray for i in plain):
         tensor._part = True
     return tensor
@@ -389,7 +397,7 @@ def setitem(xp: Namespace, x: TensorLike, v: TensorLike, index: Any) -> Tensor:
         x = xp.convert_to_tensor(x)
         points = _points(xp, "setitem", index, x.shape)
         part = (*points.shape[:-1], *x.shape[points.shape[-1] :])
-        v = xp.cast(xp.convert_to_tensor(v), x.dtype)
+        _, v = weakened([x, v])
         updated = xp.tensor_scatter_nd_update(x, points, xp.broadcast_to(v, part))
     return updated
 

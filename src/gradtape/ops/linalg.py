@@ -17,7 +17,7 @@ import numpy as np
 from gradtape.errors import LinearAlgebraError, ShapeError
 from gradtape.ops.batching import alone, lead, moved
 from gradtape.ops.broadcasting import unbroadcast
-from gradtape.ops.op import LEADING, LINEAR, Namespace, Sample, Uniform, composite, op
+from gradtape.ops.op import LINEAR, MATRICES, VECTORS, Namespace, Sample, Uniform, composite, op
 from gradtape.tensor import Array, Tensor, TensorLike
 
 __all__ = [
@@ -81,7 +81,7 @@ _INVERTIBLE = (
 @op(
     vjp=_inv_vjp,
     dtypes="fdFD",
-    batch=LEADING,
+    batch=MATRICES,
     samples=[
         Sample(Uniform((3, 3), then=_regular)),
         Sample(Uniform((2, 2, 2), then=_regular), adjoint=True),
@@ -123,6 +123,8 @@ def _solve_matrix(
 
 def _solve_behind(xp: Namespace, matrix: Any, rhs: Any, adjoint: bool) -> Any:
     """One matrix that the examples share is decomposed once, for the right-hand sides of them all."""
+    if matrix.ndim < 3 or rhs.ndim < 2 or (rhs.ndim == 2 and matrix.ndim > 3):
+        return NotImplemented  # a vector goes with a lone matrix, as the op will say
     if matrix.shape[0] == 1 and matrix.ndim == 3 and rhs.ndim in (2, 3):
         columns = moved(xp, rhs, 0, rhs.ndim - 1)
         found = xp.solve(
@@ -193,7 +195,7 @@ def _cholesky_vjp(xp: Namespace, g: Any, out: Any) -> Any:
 @op(
     vjp=_cholesky_vjp,
     dtypes="fdFD",
-    batch=LEADING,
+    batch=MATRICES,
     samples=[Sample(Uniform((1, 1), 1.0, 3.0)), Sample(Uniform((2, 1, 1), 1.0, 3.0)), Sample((0, 0))],
 )
 def cholesky(input: TensorLike) -> Array:
@@ -262,7 +264,7 @@ def _go_by_minors(a: Array) -> bool:
 @op(
     vjp=_cofactors_vjp,
     dtypes="fdFD",
-    batch=LEADING,
+    batch=MATRICES,
     samples=[
         Sample(Uniform((3, 3), then=_regular)),
         Sample(Uniform((2, 2, 2), then=_regular)),
@@ -295,7 +297,7 @@ def _cofactors(a: TensorLike) -> Array:
 @op(
     vjp=lambda xp, g, input: xp.expand_dims(xp.expand_dims(g, -1), -1) * xp.conj(xp._cofactors(input)),
     dtypes="fdFD",
-    batch=LEADING,
+    batch=MATRICES,
     samples=[
         Sample((3, 3)),
         Sample((2, 2, 2)),
@@ -340,7 +342,7 @@ def _slogdet_vjp(xp: Namespace, g: Any, input: Any) -> Any:
 @op(
     vjp=_slogdet_vjp,
     dtypes="fdFD",
-    batch=LEADING,
+    batch=MATRICES,
     samples=[
         Sample(Uniform((3, 3), then=_regular)),
         Sample(Uniform((2, 2, 2), then=_regular)),
@@ -377,7 +379,7 @@ def _require_one(name: str, k: Any) -> None:
     vjp=lambda xp, g, k: xp.diag_part(g, k),
     dtypes="efdFD",
     jvp=lambda xp, t, k, num_rows, num_cols: xp.diag(t, k, num_rows, num_cols),
-    batch=LEADING,
+    batch=VECTORS,
     samples=[
         Sample((3,)),
         Sample((2, 3), k=1),
@@ -427,7 +429,7 @@ def diag(
     vjp=lambda xp, g, input_shape, k: xp.diag(g, k, *input_shape[-2:]),
     dtypes="efdFD",
     jvp=LINEAR,
-    batch=LEADING,
+    batch=MATRICES,
     samples=[
         Sample((3, 3)),
         Sample((2, 3, 4), k=1),
@@ -471,7 +473,7 @@ def trace(xp: Namespace, x: TensorLike) -> Tensor:
     vjp=lambda xp, g, conjugate: xp.matrix_transpose(g, conjugate),
     dtypes="efdFD",
     jvp=LINEAR,
-    batch=LEADING,
+    batch=MATRICES,
     samples=[Sample((3, 4)), Sample((2, 3, 4), conjugate=True), Sample((0, 2))],
 )
 def matrix_transpose(a: TensorLike, conjugate: bool = False) -> Array:

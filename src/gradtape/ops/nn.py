@@ -475,7 +475,7 @@ def moments(
 @op(
     vjp=lambda xp, g, t: g * t,
     jvp=lambda xp, tangent, t: xp.reduce_sum(tangent * t),
-    batch=lambda xp, t: xp.reduce_sum(xp.square(t), behind(None, t.ndim - 1)) / 2,
+    batch=lambda xp, t: xp.reduce_sum(xp.square(_real("l2_loss", t)), behind(None, t.ndim - 1)) / 2,
     samples=[Sample((3, 4)), Sample(()), Sample((0, 2))],
     dtypes="efd",
 )
@@ -508,7 +508,8 @@ def _biased_behind(xp: Namespace, value: Array, bias: Array, data_format: str | 
     channel = _channel(data_format, ndim)
     if ndim < 2 or bias.ndim != 2 or bias.shape[1] != value.shape[1 + channel]:
         return NotImplemented  # it does not fit, as the op will say
-    return value + xp.reshape(bias, (bias.shape[0], *(1,) * channel, -1, *(1,) * (ndim - 1 - channel)))
+    size, channels = bias.shape
+    return value + xp.reshape(bias, (size, *(1,) * channel, channels, *(1,) * (ndim - 1 - channel)))
 
 
 @op(

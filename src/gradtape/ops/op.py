@@ -31,7 +31,7 @@ import numpy as np
 
 from gradtape import errors
 from gradtape.batched import Batched
-from gradtape.ops.batching import ALONG_AXIS, LEADING, OF_SHAPE, behind, over_examples
+from gradtape.ops.batching import ALONG_AXIS, LEADING, MATRICES, OF_SHAPE, VECTORS, behind, over_examples
 from gradtape.ops.namespace import Namespace, raw, recorded
 from gradtape.ops.operands import PYTHON, REAL, array_operand, explained, operands_apart, operands_together
 from gradtape.ops.sample import Sample, Uniform, elementwise_samples
@@ -42,9 +42,11 @@ __all__ = [
     "ALONG_AXIS",
     "LEADING",
     "LINEAR",
+    "MATRICES",
     "MULTILINEAR",
     "OF_SHAPE",
     "REGISTRY",
+    "VECTORS",
     "Namespace",
     "Op",
     "Rule",
@@ -366,9 +368,10 @@ def op(
     operand, or of several operands the list of theirs, with None where there is none. Without it, forward
     mode transposes `vjp`.
 
-    batch: LEADING, ALONG_AXIS, OF_SHAPE, or `rule(xp, ...)`, which gets the operands with the axis of many
-    examples in front, of length 1 for an operand that they share, then the static attributes, and returns the
-    result with that axis in front. Without it, an op in `vectorized_map` runs example by example.
+    batch: LEADING, VECTORS, MATRICES, ALONG_AXIS, OF_SHAPE, or `rule(xp, ...)`, which gets the operands with
+    the axis of many examples in front, of length 1 for an operand that they share, then the static
+    attributes, and returns the result with that axis in front. Without it, an op in `vectorized_map` runs
+    example by example; it also does where the rule returns NotImplemented.
 
     promote: the operands that share a dtype, so that numbers and lists among them take it from the others.
     sparse: the first operand's rule where a tape watches that operand itself, which may give

@@ -26,10 +26,10 @@ def operand(x: Any) -> tuple[Any, int]:
     if isinstance(x, Variable):
         access(x)
         return x._value, x._key
-    if type(x) is Batched:
-        return x, x._key
     if isinstance(x, IndexedSlices):
         x = densified(x)
+    if type(x) is Batched:
+        return x, x._key
     if isinstance(x, Value):
         return x._value, x._key
     if type(x) in PYTHON:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from gradtape.errors import ShapeError
-from gradtape.ops.op import ALONG_AXIS, LEADING, Namespace, Sample, composite, op
+from gradtape.ops.op import ALONG_AXIS, VECTORS, Namespace, Sample, composite, op
 from gradtape.tensor import Array, DTypeLike, Tensor, TensorLike, as_dtype
 
 __all__ = ["TopKV2", "argsort", "sort", "top_k"]
@@ -91,7 +91,7 @@ def argsort(values: TensorLike, axis: int = -1, direction: str = "ASCENDING", st
 
 @op(
     differentiable=False,
-    batch=LEADING,
+    batch=VECTORS,
     samples=[Sample((5,), k=2), Sample((2, 3), k=0)],
     dtypes="efd",
 )
