@@ -1,9 +1,11 @@
 """Derivatives of plain functions: their values, nested in all ways, in SciPy's hands, and what is refused."""
 
 import functools
+import gc
 import itertools
 import math
 import threading
+import weakref
 from typing import NamedTuple
 
 import numpy as np
@@ -429,6 +431,36 @@ def test_nothing_has_derivatives_of_no_elements(mode):
     assert_same(gt.jvp(np.sum)(none, none), (0.0, 0.0))
 
 
+def test_nothing_is_kept_but_by_a_pullback():
+    made = []
+
+    def f(x):
+        y = np.exp(x)
+        made.append(weakref.ref(y._value))
+        return np.sum(y * y)
+
+    def fails(x):
+        return f(x) / {}[0]
+
+    x = np.ones(9)
+    gc.disable()
+    try:
+        for transformed in (gt.grad(f), gt.hessian(f), *(gt.jacobian(f, mode=mode) for mode in MODES)):
+            transformed(x)
+        for transformed in (gt.jvp(f), gt.hvp(f)):
+            transformed(x, x)
+        with pytest.raises(KeyError):
+            gt.grad(fails)(x)
+        assert len(made) == 8
+        assert [ref() for ref in made] == [None] * 8
+        _, pullback = gt.vjp(f)(x)
+        assert made[-1]() is not None
+        del pullback
+        assert made[-1]() is None
+    finally:
+        gc.enable()
+
+
 def test_variables_in_closures_are_constants_unless_someone_around_follows_them():
     w = gt.Variable(Y)
     f = lambda x: np.sum(w * x * x)  # noqa: E731
@@ -830,6 +862,7 @@ def test_wrong_tangents(name):
     refuses(DTypeError, "tangent has dtype complex128, the argument float64", X, X * 1j)
     refuses(DTypeError, "tangent has dtype complex128, the argument float64", 1.0, 1j)
     refuses(DTypeError, "tangent: .*'a'", X, np.array(["a"]))
+    refuses(ShapeError, "tangent: .*rows of equal length", X, [[1.0], [1.0, 2.0], 3.0])
     refuses(StructureError, r"tangent has structure \{'a': \*\}, the argument \*", X, {"a": X})
     refuses(StructureError, r"tangent has structure \*, the argument \{'a': \*\}", {"a": X}, X)
     refuses(StructureError, r"tangent has structure \[\*\], the argument \{'a': \*\}", {"a": X}, [X])

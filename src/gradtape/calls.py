@@ -43,7 +43,8 @@ class Call:
     """One call of a transformed function: what to differentiate by, and how results go back to the caller.
 
     primals: the leaves of the arguments at argnums, each as a tensor of its own; plain: whether the caller
-    gave no tensors, and so gets none.
+    gave no tensors, and so gets none; from `run` on, aux: what the function passed on, and in_value: what
+    puts one leaf for each of its results in their places.
     """
 
     def __init__(
@@ -251,10 +252,12 @@ def _tensor(what: str, x: Any) -> Tensor:
     if isinstance(x, (list, tuple)) and any(isinstance(leaf, Value) for leaf in flatten(x)):
         return recorded.convert_to_tensor(x)  # type: ignore[no-any-return]
     try:
-        weak = isinstance(x, (float, complex, list, tuple)) and not isinstance(x, np.generic)
-        return Tensor(as_array(x, np.asarray(x).dtype if weak else None))
-    except DTypeError as problem:
-        raise DTypeError(f"{what}: {problem}") from None
+        array = as_array(x)
+        if array.dtype == np.float32 and isinstance(x, (float, list, tuple)):
+            array = as_array(x, np.dtype(np.float64))
+    except (DTypeError, ShapeError) as problem:
+        raise type(problem)(f"{what}: {problem}") from None
+    return Tensor(array)
 
 
 def _holds_tensor(x: Any) -> bool:

@@ -1,9 +1,10 @@
 """Plain functions, NumPy in and NumPy out: grad, value_and_grad, vjp, jvp, jacobian, hessian, hvp.
 
 Each takes a function and returns one. `argnums` says which positional arguments to differentiate by: a
-number, or several, which make tuples. Arguments and results may be structures (lists, tuples, dicts). Called
-without tensors they return NumPy arrays and Python numbers, unless a tape or accumulator around the call
-follows the result; called with tensors, tensors.
+number, or several, which make tuples. Arguments and results may be structures (lists, tuples, dicts); the
+function gets copies of those it is differentiated by, and may assign to them. Called without tensors they
+return NumPy arrays and Python numbers, unless a tape or accumulator around the call follows the result;
+called with tensors, tensors.
 """
 
 from collections.abc import Callable, Sequence
@@ -152,7 +153,7 @@ def jacobian(
     has_aux: bool = False,
     chunk_size: int | None = None,
 ) -> Function:
-    """The function that gives the Jacobian of `f`, of shape value.shape + argument.shape.
+    """The function that gives the Jacobian of `f`, of shape value.shape + argument.shape and argument.dtype.
 
     mode: "reverse" carries the cotangents of all elements of the value in one sweep, "forward" the tangents
     of all elements of the argument in one forward pass; "auto" takes the smaller side, at the price of
@@ -262,7 +263,7 @@ def _basis(primals: list[Tensor], start: int, stop: int) -> list[Tensor]:
         rows = np.zeros((stop - start, x.size), x.dtype)
         own = np.arange(max(start, first), min(stop, first + x.size))
         rows[own - start, own - first] = 1
-        found.append(Tensor(rows.reshape(-1, *x.shape) if x.size else rows.reshape(stop - start, *x.shape)))
+        found.append(Tensor(rows.reshape(stop - start, *x.shape)))
         first += x.size
     return found
 
