@@ -8,6 +8,7 @@ STAMPS := .venv/stamps
 demo: $(STAMPS)/demo
 	$(BIN)/python examples/tutorial.py
 	$(BIN)/python examples/digits.py
+	$(BIN)/python examples/scipy_fit.py
 
 test: $(STAMPS)/test
 	$(BIN)/python -m pytest

@@ -28,6 +28,7 @@ NAMES = {
         reshape transpose expand_dims squeeze concat stack unstack split tile pad reverse roll broadcast_to
         repeat shape size rank gather gather_nd boolean_mask scatter_nd tensor_scatter_nd_update
         tensor_scatter_nd_add sort argsort matmul tensordot einsum custom_gradient custom_jvp recompute_grad
+        grad value_and_grad vjp jvp jacobian hessian hvp vectorized_map autodiff
     """,
     "gradtape.math": """
         add subtract multiply divide truediv floordiv pow maximum minimum negative abs sign square sqrt exp
@@ -50,6 +51,7 @@ NAMES = {
     "gradtape.random": "normal uniform truncated_normal shuffle set_seed Generator",
     "gradtape.optimizers": "Adam SGD",
     "gradtape.testing": "GradientCheckError check_gradients check_op",
+    "gradtape.autodiff": "ForwardAccumulator",
     "gradtape.numpy": """
         add subtract multiply divide floor_divide pow maximum minimum negative abs sign square sqrt exp sin
         cos tan asin acos atan sinh cosh tanh asinh acosh atanh floor ceil round where clip log log1p expm1
@@ -103,6 +105,8 @@ def test_methods_that_are_promised():
     for name in [
         "watch",
         "gradient",
+        "jacobian",
+        "batch_jacobian",
         "stop_recording",
         "reset",
         "watched_variables",
@@ -190,6 +194,7 @@ def test_types_are_shipped():
         "benchmarks/README.md",
         "benchmarks/lookups.py",
         "examples/digits.py",
+        "examples/scipy_fit.py",
         "examples/tutorial.py",
     ],
 )

@@ -1,9 +1,10 @@
 """Plain functions, NumPy in and NumPy out: grad, value_and_grad, vjp, jvp, jacobian, hessian, hvp.
 
 Each takes a function and returns one. `argnums` says which positional arguments to differentiate by: a
-number, or several, which make tuples. Arguments and results may be structures (lists, tuples, dicts). Called
-without tensors they return NumPy arrays and Python numbers, unless a tape or accumulator around the call
-follows the result; called with tensors, tensors.
+number, or several, which make tuples. Arguments and results may be structures (lists, tuples, dicts); the
+function gets copies of those it is differentiated by, and may assign to them. Called without tensors they
+return NumPy arrays and Python numbers, unless a tape or accumulator around the call follows the result;
+called with tensors, tensors.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradtape.batched import Batched, Mapping, unbatched
-from gradtape.calls import Argnums, Call, Function, face, fitting, with_tangents
+from gradtape.calls import Argnums, Call, Function, call_with_tangents, face
 from gradtape.errors import ArgumentError
 from gradtape.forward import ForwardAccumulator
 from gradtape.jacobians import chunks
@@ -38,13 +39,13 @@ def grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
     >>> gt.grad(lambda x, y: np.sum(x * x * y), argnums=(0, 1))(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
     (array([ 6., 16.]), array([1., 4.]))
     """
-    with_value = _value_and_grad("grad", f, argnums, has_aux)
 
-    def gradient(*args: Any, **keywords: Any) -> Any:
-        value, found = with_value(*args, **keywords)
-        return (found, value[1]) if has_aux else found
+    def transformed(*args: Any, **keywords: Any) -> Any:
+        call = Call("grad", f, argnums, has_aux, args, keywords)
+        _, gradients = call.gradients()
+        return call.answer(call.like_arguments(gradients))
 
-    return face("grad", f, gradient)
+    return face("grad", f, transformed)
 
 
 def value_and_grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
@@ -55,21 +56,13 @@ def value_and_grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> 
     >>> gt.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
     (5.0, array([2., 4.]))
     """
-    return _value_and_grad("value_and_grad", f, argnums, has_aux)
 
-
-def _value_and_grad(name: str, f: Function, argnums: Argnums, has_aux: bool) -> Function:
     def transformed(*args: Any, **keywords: Any) -> Any:
-        call = Call(name, f, argnums, args, keywords)
-        with GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(call.primals)
-            (y,), value, aux = call.results(has_aux)
-            call.require_scalar(y)
-        found = tape.gradient(y, call.primals, unconnected_gradients="zero")
-        gradient = call.like_arguments(found)
-        return ((value(), aux()) if has_aux else value()), gradient
+        call = Call("value_and_grad", f, argnums, has_aux, args, keywords)
+        y, gradients = call.gradients()
+        return call.answer(call.like_value([y])), call.like_arguments(gradients)
 
-    return face(name, f, transformed)
+    return face("value_and_grad", f, transformed)
 
 
 # -- products ------------------------------------------------------------------------------------------------
@@ -88,17 +81,23 @@ def vjp(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
     """
 
     def transformed(*args: Any, **keywords: Any) -> Any:
-        call = Call("vjp", f, argnums, args, keywords)
+        call = Call("vjp", f, argnums, has_aux, args, keywords)
         with GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(call.primals)
-            ys, value, aux = call.results(has_aux)
+            ys = call.run()
 
         def pullback(cotangent: Any) -> Any:
-            seeds = fitting("vjp", "cotangent", "value", cotangent, value(), ys)
-            found = tape.gradient(ys, call.primals, seeds, unconnected_gradients="zero")
+            seeds = call.fitted("cotangent", "value", cotangent, call.in_value(ys), ys)
+            targets = [i for i, y in enumerate(ys) if y.dtype.kind in "fc"]
+            found = tape.gradient(
+                [ys[i] for i in targets],
+                call.primals,
+                [seeds[i] for i in targets],
+                unconnected_gradients="zero",
+            )
             return call.like_arguments(found)
 
-        return (value(), pullback, aux()) if has_aux else (value(), pullback)
+        return call.answer(call.like_value(ys), pullback)
 
     return face("vjp", f, transformed)
 
@@ -115,11 +114,11 @@ def jvp(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
     """
 
     def transformed(*args: Any, **keywords: Any) -> Any:
-        call, tangents = with_tangents("jvp", f, argnums, args, keywords)
+        call, tangents = call_with_tangents("jvp", f, argnums, has_aux, args, keywords)
         with ForwardAccumulator(call.primals, tangents) as accumulator:
-            ys, value, aux = call.results(has_aux)
-        tangent = call.like_results(accumulator.jvp(ys, unconnected_gradients="zero"))
-        return (value(), tangent, aux()) if has_aux else (value(), tangent)
+            ys = call.run()
+        found = accumulator.jvp(ys, unconnected_gradients="zero")
+        return call.answer(call.like_value(ys), call.like_value(found))
 
     return face("jvp", f, transformed)
 
@@ -135,11 +134,11 @@ def hvp(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
     """
 
     def transformed(*args: Any, **keywords: Any) -> Any:
-        call, tangents = with_tangents("hvp", f, argnums, args, keywords)
+        call, tangents = call_with_tangents("hvp", f, argnums, has_aux, args, keywords)
         with ForwardAccumulator(call.primals, tangents) as accumulator:
-            gradients, aux = call.gradients(has_aux)
-        product = call.like_arguments(accumulator.jvp(gradients, unconnected_gradients="zero"))
-        return (product, aux()) if has_aux else product
+            _, gradients = call.gradients()
+        found = accumulator.jvp(gradients, unconnected_gradients="zero")
+        return call.answer(call.like_arguments(found))
 
     return face("hvp", f, transformed)
 
@@ -154,7 +153,7 @@ def jacobian(
     has_aux: bool = False,
     chunk_size: int | None = None,
 ) -> Function:
-    """The function that gives the Jacobian of `f`, of shape value.shape + argument.shape.
+    """The function that gives the Jacobian of `f`, of shape value.shape + argument.shape and argument.dtype.
 
     mode: "reverse" carries the cotangents of all elements of the value in one sweep, "forward" the tangents
     of all elements of the argument in one forward pass; "auto" takes the smaller side, at the price of
@@ -170,29 +169,17 @@ def jacobian(
         raise ArgumentError(f"jacobian: unknown mode {mode!r}; wanted 'auto', 'forward' or 'reverse'")
 
     def transformed(*args: Any, **keywords: Any) -> Any:
-        call = Call("jacobian", f, argnums, args, keywords)
-        aux: Any = None
+        call = Call("jacobian", f, argnums, has_aux, args, keywords)
 
         def run() -> list[Tensor]:
-            nonlocal aux
-            ys, _, aux = call.results(has_aux)
-            call.require_real(ys)
+            ys = call.run()
+            call.require_real([*call.primals, *ys])
             return ys
 
-        if mode == "forward":
+        found = None if mode == "forward" else _swept(run, call.primals, mode == "auto", chunk_size)
+        if found is None:
             found = _pushed("jacobian", run, call.primals, chunk_size)
-        else:
-            with GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(call.primals)
-                ys = run()
-                row = recorded.concat([recorded.reshape(y, (-1,)) for y in ys], 0)
-            if mode == "auto" and sum(x.size for x in call.primals) < row.size:
-                found = _pushed("jacobian", run, call.primals, chunk_size)
-            else:
-                rows = tape.jacobian(row, call.primals, "zero", chunk_size=chunk_size)
-                found = _cut(rows, ys, call.primals)
-        matrix = call.like_results([call.like_arguments(of_y) for of_y in found])
-        return (matrix, aux()) if has_aux else matrix
+        return call.answer(call.in_value([call.like_arguments(of_y) for of_y in found]))
 
     return face("jacobian", f, transformed)
 
@@ -212,20 +199,37 @@ def hessian(
     """
 
     def transformed(*args: Any, **keywords: Any) -> Any:
-        call = Call("hessian", f, argnums, args, keywords)
-        call.require_real(call.primals)
-        aux: Any = None
+        call = Call("hessian", f, argnums, has_aux, args, keywords)
 
         def run() -> list[Tensor]:
-            nonlocal aux
-            gradients, aux = call.gradients(has_aux)
+            y, gradients = call.gradients()
+            call.require_real([*call.primals, y])
             return gradients
 
         found = _pushed("hessian", run, call.primals, chunk_size)
-        matrix = call.like_arguments([call.like_arguments(ms) for ms in found])
-        return (matrix, aux()) if has_aux else matrix
+        return call.answer(call.in_arguments([call.like_arguments(of_x) for of_x in found]))
 
     return face("hessian", f, transformed)
+
+
+def _swept(
+    run: Callable[[], list[Tensor]], primals: list[Tensor], unless_wide: bool, chunk_size: int | None
+) -> list[list[Tensor]] | None:
+    """For each result of `run` its Jacobians by the primals, from the cotangents of all their elements.
+
+    unless_wide: None if the results have more elements than the primals.
+    """
+    with GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(primals)
+        ys = run()
+        row = recorded.concat([recorded.reshape(y, (-1,)) for y in ys], 0)
+    if unless_wide and sum(x.size for x in primals) < row.size:
+        return None
+    columns = [_parts(whole, ys) for whole in tape.jacobian(row, primals, "zero", chunk_size=chunk_size)]
+    return [
+        [recorded.reshape(of_x[i], y.shape + x.shape) for of_x, x in zip(columns, primals, strict=True)]
+        for i, y in enumerate(ys)
+    ]
 
 
 def _pushed(
@@ -235,7 +239,7 @@ def _pushed(
     n = sum(x.size for x in primals)
     parts: list[list[Tensor]] = []
     results: list[Tensor] = []
-    for start, stop, _ in chunks(name, n, chunk_size, False) if n else [(0, 0, True)]:
+    for start, stop, _ in chunks(name, n, chunk_size, False):
         with Mapping(stop - start) as mapping:
             tangents = [Batched(t, mapping) for t in _basis(primals, start, stop)]
             with ForwardAccumulator(primals, tangents) as accumulator:
@@ -245,19 +249,10 @@ def _pushed(
     columns = [rows[0] if len(rows) == 1 else recorded.concat(rows, 0) for rows in zip(*parts, strict=True)]
     return [
         [
-            recorded.reshape(_last(part), y.shape + x.shape)
+            recorded.cast(recorded.reshape(_last(part), y.shape + x.shape), x.dtype)
             for part, x in zip(_parts(whole, primals), primals, strict=True)
         ]
         for whole, y in zip(columns, results, strict=True)
-    ]
-
-
-def _cut(rows: list[Tensor], ys: list[Tensor], primals: list[Tensor]) -> list[list[Tensor]]:
-    """For each result its Jacobians by the primals, of those of all results in a row."""
-    parts = [_parts(whole, ys) for whole in rows]
-    return [
-        [recorded.reshape(of_x[i], y.shape + x.shape) for of_x, x in zip(parts, primals, strict=True)]
-        for i, y in enumerate(ys)
     ]
 
 
@@ -268,7 +263,7 @@ def _basis(primals: list[Tensor], start: int, stop: int) -> list[Tensor]:
         rows = np.zeros((stop - start, x.size), x.dtype)
         own = np.arange(max(start, first), min(stop, first + x.size))
         rows[own - start, own - first] = 1
-        found.append(Tensor(rows.reshape(-1, *x.shape) if x.size else rows.reshape(stop - start, *x.shape)))
+        found.append(Tensor(rows.reshape(stop - start, *x.shape)))
         first += x.size
     return found
 
