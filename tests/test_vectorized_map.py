@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from numerics import assert_close
 
 import gradtape as gt
 from gradtape.errors import PerExampleError
@@ -434,9 +435,8 @@ def test_what_cannot_be_stored_is_refused_at_an_index_of_each_example_too(x, val
         lambda x, i: x[i:],
         lambda x, i: x[:i],
         lambda x, i: x[::i],
-        lambda x, i: x[i, :],
-        lambda x, i: x[..., i],
-        lambda x, i: x[None, i],
+        lambda x, i: x[i, :, i],
+        lambda x, i: x[0, ..., gt.stack([i, i])],
         lambda x, i: x[x > i],
         lambda x, i: x[i, 0, 0],
         lambda x, i: x[gt.cast(i, "float32")],
@@ -866,3 +866,121 @@ def test_another_thread_is_not_within_the_map():
 
     check(vmap(f, X), X)
     assert len(raised) == 1
+
+
+BESIDE_SLICES = {
+    "x[:, i]": lambda x, i: x[:, i],
+    "x[..., i]": lambda x, i: x[..., i],
+    "x[i, :]": lambda x, i: x[i, :],
+    "x[None, :, i]": lambda x, i: x[None, :, i],
+    "x[1:, i]": lambda x, i: x[1:, i],
+    "x[i, ..., None]": lambda x, i: x[i, ..., None],
+    "x[i, 2:5]": lambda x, i: x[i, 2:5],
+}
+
+
+@pytest.mark.parametrize("read", BESIDE_SLICES.values(), ids=BESIDE_SLICES)
+@pytest.mark.parametrize(
+    "index", [np.array([1, -2]), np.array([[0, 1, -1], [2, 2, 0]])], ids=["one", "three"]
+)
+def test_an_index_per_example_beside_slices(read: Any, index: np.ndarray) -> None:
+    x = np.arange(48.0).reshape(2, 3, 8)
+    got = gt.vectorized_map(lambda both: read(*both), (x, index))
+    np.testing.assert_array_equal(got, [read(x[k], index[k]) for k in range(2)])
+
+    def loss(x: gt.Tensor) -> gt.Tensor:
+        return gt.reduce_sum(gt.vectorized_map(lambda both: read(*both), (x, index)))
+
+    counts = np.zeros_like(x)
+    for k in range(2):
+        np.add.at(counts[k], *_where(read, index[k]))
+    np.testing.assert_array_equal(gt.grad(loss)(x), counts)
+
+
+def _where(read: Any, index: np.ndarray) -> tuple[Any, Any]:
+    """The places that are read from an array of shape (3, 8), each as often as it is."""
+    places = np.ravel(read(np.arange(24).reshape(3, 8), index))
+    return np.unravel_index(places, (3, 8)), np.ones(places.size)
+
+
+def test_each_example_draws_its_own_random_numbers() -> None:
+    x = gt.constant(np.zeros((4, 3)))
+    draws = {
+        "normal": lambda row: gt.random.normal([2], mean=row[0], dtype="float64"),
+        "truncated_normal": lambda row: gt.random.truncated_normal([2], dtype="float64") + row[0],
+        "uniform": lambda row: gt.random.uniform([2], 1.0, 2.0, dtype="float64"),
+        "integers": lambda row: gt.random.uniform([2], 0, 2**30, dtype="int32"),
+        "dropout": lambda row: gt.nn.dropout(gt.ones((40,)), 0.5),
+        "shuffle": lambda row: gt.random.shuffle(gt.range(40)),
+        "a generator": lambda row: gt.random.Generator.from_seed(1).normal([2]),
+        "a seed": lambda row: gt.random.normal([2], seed=3),
+    }
+    for name, draw in draws.items():
+        drawn = gt.vectorized_map(draw, x).numpy()
+        assert len({row.tobytes() for row in drawn}) == 4, name
+    uniform = gt.vectorized_map(draws["uniform"], x).numpy()
+    assert (uniform >= 1.0).all()
+    assert (uniform < 2.0).all()
+    shuffled = gt.vectorized_map(draws["shuffle"], x).numpy()
+    np.testing.assert_array_equal(np.sort(shuffled, 1), np.tile(np.arange(40), (4, 1)))
+    nested = gt.vectorized_map(lambda row: gt.vectorized_map(lambda y: gt.random.normal([]), row), x).numpy()
+    assert len(set(nested.ravel().tolist())) == nested.size
+
+
+def test_the_rows_of_a_jacobian_share_their_random_numbers() -> None:
+    def noisy(x: Any) -> Any:
+        return x * gt.random.normal([3], dtype="float64", seed=1)
+
+    slopes = {}
+    for mode in ("forward", "reverse"):
+        gt.random.set_seed(0)
+        slopes[mode] = gt.jacobian(noisy, mode=mode)(np.ones(3))
+    np.testing.assert_array_equal(slopes["forward"], slopes["reverse"])
+    assert np.count_nonzero(slopes["forward"]) == 3
+
+
+def test_derivatives_of_ones_own_map_over_examples() -> None:
+    """Ten times the derivative, to see whose rule is used: for each example, and for all."""
+
+    @gt.custom_gradient
+    def square(x: Any, w: Any) -> Any:
+        return x * x * w, lambda g: (g * 20.0 * x * w, gt.reduce_sum(g * 10.0 * x * x))
+
+    @gt.custom_jvp
+    def cube(x: Any) -> Any:
+        return x**3.0
+
+    cube.defjvp(lambda primals, tangents: (primals[0] ** 3.0, 30.0 * primals[0] ** 2 * tangents[0]))
+    wave = gt.recompute_grad(lambda x, w: gt.sin(x) * w)
+    xs, w = gt.constant(np.arange(1.0, 5.0)), gt.Variable(2.0, dtype="float64")
+    x = xs.numpy()
+    for f, by_x, by_w in (
+        (square, 40.0 * x, 10.0 * x * x),
+        (lambda x, w: cube(x) * w, 60.0 * x**2, x**3),
+        (wave, 2.0 * np.cos(x), np.sin(x)),
+    ):
+
+        def inside(x: Any, f: Any = f) -> Any:
+            with gt.GradientTape() as tape:
+                tape.watch(x)
+                y = f(x, w)
+            return tape.gradient(y, [x, w])
+
+        def forward_inside(x: Any, f: Any = f) -> Any:
+            with gt.autodiff.ForwardAccumulator(x, gt.ones_like(x)) as accumulator:
+                y = f(x, w)
+            return accumulator.jvp(y)
+
+        for got, want in zip(gt.vectorized_map(inside, xs), (by_x, by_w), strict=True):
+            assert_close(got, want, 1e-14)
+        assert_close(gt.vectorized_map(forward_inside, xs), by_x, 1e-14)
+        with gt.GradientTape() as tape:
+            tape.watch(xs)
+            total = gt.reduce_sum(gt.vectorized_map(lambda x, f=f: f(x, w), xs))
+        for got, want in zip(tape.gradient(total, [xs, w]), (by_x, np.sum(by_w)), strict=True):
+            assert_close(got, want, 1e-14)
+        with gt.autodiff.ForwardAccumulator(xs, gt.ones_like(xs)) as accumulator:
+            y = gt.vectorized_map(lambda x, f=f: f(x, w), xs)
+        assert_close(accumulator.jvp(y), by_x, 1e-14)
+        for mode in ("forward", "reverse"):
+            assert_close(gt.jacobian(lambda x, f=f: f(x, w), mode=mode)(x), np.diag(by_x), 1e-14)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
@@ -166,13 +166,17 @@ def innermost(values: Sequence[Any]) -> Mapping:
 
     Raises PerExampleError if one of them has ended.
     """
-    mappings = {value.mapping for value in values if type(value) is Batched}
     stack = listening()
-    if any(mapping not in stack for mapping in mappings):
-        raise PerExampleError(
-            "a tensor from inside a vectorized_map was used after it had ended; return it from the function"
-        )
-    return max(mappings, key=stack.index)
+    last = -1
+    for value in values:
+        if type(value) is Batched:
+            if value.mapping not in stack:
+                raise PerExampleError(
+                    "a tensor from inside a vectorized_map was used after it had ended; return it from the "
+                    "function"
+                )
+            last = max(last, stack.index(value.mapping))
+    return cast(Mapping, stack[last])
 
 
 def unbatched(x: Any, mapping: Mapping) -> Tensor | None:

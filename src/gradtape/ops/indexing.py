@@ -103,15 +103,31 @@ def _points(xp: Namespace, name: str, index: Any, shape: tuple[int, ...]) -> Any
     places = [xp.convert_to_tensor(i) for i in parts] if plain else []
     if not plain or len(parts) > len(shape) or any(i.dtype.kind not in "iu" for i in places):
         raise PerExampleError(
-            f"{name}: an index that differs from example to example, into shape {shape}; it may stand beside "
-            "integers only, at most one for each axis; slices and masks are the same for all, so use gather, "
-            "or where"
+            f"{name}: an index that differs from example to example, into shape {shape}; it must be of "
+            "integers, at most one for each axis, or one alone beside slices; masks and bounds of slices are "
+            "the same for all, so use gather, or where"
         )
     lengths = np.broadcast_shapes(*(i.shape for i in places))
     places = [
         xp.broadcast_to(xp.where(i < 0, i + n, i), lengths) for i, n in zip(places, shape, strict=False)
     ]
     return xp.stack(places, -1)
+
+
+def _read_each(xp: Namespace, x: Any, index: Any) -> Tensor:
+    """`x[index]`, where integers of the index differ from example to example."""
+    parts = index if type(index) is tuple else (index,)
+    own = [n for n, i in enumerate(parts) if isinstance(i, Batched) and i.dtype.kind in "iu"]
+    others = [i for n, i in enumerate(parts) if n not in own]
+    plain = all(i is None or i is Ellipsis or isinstance(i, (int, slice)) for i in others)
+    turned = any(isinstance(i, int) for i in others) and any(parts[n].ndim for n in own)
+    if len(own) != 1 or not plain or turned or all(isinstance(i, int) for i in others):
+        return xp.gather_nd(x, _points(xp, "getitem", index, x.shape))  # type: ignore[no-any-return]
+    place = own[0]
+    taken = sum(i is not None and i is not Ellipsis for i in parts)
+    axis = sum(x.ndim - taken if i is Ellipsis else i is None or isinstance(i, slice) for i in parts[:place])
+    rest = x[(*parts[:place], slice(None), *parts[place + 1 :])]
+    return xp.take(rest, parts[place], axis)  # type: ignore[no-any-return]
 
 
 def _slice(name: str, part: slice) -> slice:
@@ -281,8 +297,7 @@ def getitem(xp: Namespace, x: TensorLike, index: Any) -> Tensor:
     try:
         plain = _index("getitem", index)
     except PerExampleError:
-        x = xp.convert_to_tensor(x)
-        return xp.gather_nd(x, _points(xp, "getitem", index, x.shape))  # type: ignore[no-any-return]
+        return _read_each(xp, xp.convert_to_tensor(x), index)
     part: Any
     tensor: Tensor
     if type(x) is Tensor:
