@@ -9,7 +9,8 @@ import numpy as np
 from gradtape import recorders
 from gradtape.batched import alias
 from gradtape.errors import DTypeError, ShapeError, StructureError, TapeStateError
-from gradtape.ops.op import IS_KEPT, IS_ONE, Namespace, Op, identified, raw, recorded
+from gradtape.ops.op import Namespace, Op, raw, recorded
+from gradtape.ops.rule import IS_KEPT, IS_ONE, identified
 from gradtape.recorders import listening
 from gradtape.slices import IndexedSlices, require_dense
 from gradtape.structure import flatten, unflattened

@@ -4,10 +4,11 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
+from gradtape.announce import Inside, Like, announce, bare, copied, like_of, made_op, name_of, refuse_assigned
 from gradtape.batched import alone
-from gradtape.custom import Inside, Like, announce, bare, copied, like_of, made_op, name_of, refuse_assigned
 from gradtape.errors import RecomputationError
-from gradtape.ops.op import Op, identified, recorded
+from gradtape.ops.op import Op, recorded
+from gradtape.ops.rule import identified
 from gradtape.recorders import access, listening, new_key, pop, push
 from gradtape.replay import Noting, Replaying
 from gradtape.structure import flatten, unflattened

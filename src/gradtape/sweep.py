@@ -7,7 +7,8 @@ import numpy as np
 
 from gradtape.errors import NoGradientError
 from gradtape.ops.broadcasting import unbroadcast
-from gradtape.ops.op import IS_KEPT, IS_ONE, Namespace, Rule, raw
+from gradtape.ops.namespace import Namespace, raw
+from gradtape.ops.rule import IS_KEPT, IS_ONE, Rule
 
 __all__ = ["Cotangents", "Edge", "sweep"]
 

@@ -13,7 +13,8 @@ from gradtape import recorders
 from gradtape.batched import alias
 from gradtape.errors import DTypeError, NotATensorError, ShapeError, TapeStateError, TapeUsedError
 from gradtape.jacobians import chunks, one_by_one, one_hot_rows, together
-from gradtape.ops.op import Op, Rule, raw, recorded
+from gradtape.ops.op import Op, raw, recorded
+from gradtape.ops.rule import Rule
 from gradtape.recorders import access, listening, local
 from gradtape.slices import IndexedSlices, Rows, densified, require_dense
 from gradtape.structure import flatten, unflattened

@@ -22,21 +22,35 @@ op, whose rule also gets the operand's position, `i`. All other parameters are s
 
 import functools
 import inspect
-import operator
 from collections.abc import Callable, Sequence
-from operator import itemgetter
-from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, cast, get_args
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 
 from gradtape import errors
 from gradtape.batched import Batched
 from gradtape.ops.batching import ALONG_AXIS, LEADING, MATRICES, OF_SHAPE, VECTORS, behind, over_examples
+from gradtape.ops.layout import Layout, static
 from gradtape.ops.namespace import Namespace, raw, recorded
 from gradtape.ops.operands import PYTHON, REAL, array_operand, explained, operands_apart, operands_together
+from gradtape.ops.rule import (
+    LINEAR,
+    MULTILINEAR,
+    Forward,
+    Partial,
+    Rule,
+    diagonal_jvp,
+    jvp_of,
+    linear_jvp_of_list,
+    no_gradient,
+    parameters,
+    partial_rule,
+    vjp_rule,
+    with_saved,
+)
 from gradtape.ops.sample import Sample, Uniform, elementwise_samples
-from gradtape.recorders import is_followed, listening
-from gradtape.tensor import Tensor, TensorLike, Value, with_key
+from gradtape.recorders import listening
+from gradtape.tensor import Tensor, Value
 
 __all__ = [
     "ALONG_AXIS",
@@ -49,7 +63,6 @@ __all__ = [
     "VECTORS",
     "Namespace",
     "Op",
-    "Rule",
     "Sample",
     "Uniform",
     "composite",
@@ -63,60 +76,6 @@ FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 P = ParamSpec("P")
 R = TypeVar("R")
-# A partial derivative: a number, the name of the value that it is, or a function of what it needs.
-Partial: TypeAlias = float | str | Callable[..., Any]
-Forward: TypeAlias = Callable[..., Any]
-
-
-IS_ONE, IS_KEPT = "one", "kept"  # what the factor of a rule can be
-
-# What `jvp` can be: linear in all differentiable operands together, or in each by itself.
-LINEAR, MULTILINEAR = "linear", "multilinear"
-
-
-class Rule:
-    """How a cotangent of an op's result becomes one of the operand at `index`.
-
-    `pull(xp, g, saved)`: saved is the one value that the rule needs, or a tuple of them; `take` picks it from
-    the values (or keys) of a record. `conjugate` is the same rule for complex values, by TensorFlow's
-    convention that a gradient is the conjugate of the holomorphic derivative. `factor` tells a sweep of the
-    two commonest products, by 1 and by the kept value, that need no call. `sparse` is the rule, if there is
-    one, for an operand whose cotangent nothing will take further, so that it may be IndexedSlices.
-    """
-
-    __slots__ = ("_conjugate", "factor", "index", "op", "place", "pull", "sparse", "take")
-
-    def __init__(self, op: "Op", index: int, pull: Forward, positions: Sequence[int]) -> None:
-        self.op = op
-        self.index = index
-        self.pull = pull
-        self._conjugate: Rule | None = None  # none but itself, which would be a cycle
-        self.factor: str | None = None
-        self.sparse: Rule | None = None
-        self.take: Any = itemgetter(*positions) if positions else None
-        self.place: Any = positions[0] if len(positions) == 1 else None
-
-    @property
-    def conjugate(self) -> "Rule":
-        return self._conjugate or self
-
-    @conjugate.setter
-    def conjugate(self, rule: "Rule") -> None:
-        self._conjugate = rule
-
-    def wrap(self, saved: Any, keys: tuple[int, ...]) -> Any:
-        """What was saved, as tensors of their old identities, for a sweep that is itself recorded."""
-        if self.take is None:
-            return None
-        if self.place is not None:
-            return identified(saved, self.take(keys))
-        return tuple(map(identified, saved, self.take(keys)))
-
-
-def identified(value: Any, key: Any) -> Any:
-    if type(key) is tuple:
-        return tuple(map(identified, value, key))
-    return with_key(value, key) if key and type(value) is not Batched else value
 
 
 class Op:
@@ -193,83 +152,25 @@ def elementwise(
     """
 
     def declare(template: Callable[P, Tensor]) -> Callable[P, Tensor]:
-        names = _parameters(template)
+        names = parameters(template)
         n = len(names)
         lows = low if isinstance(low, tuple) else (low,) * n
         highs = high if isinstance(high, tuple) else (high,) * n
         made = Op(template.__name__, forward, samples or elementwise_samples(lows, highs), dtypes)
         made.broadcasts = True
         made.rules = tuple(
-            _partial_rule(made, i, partial, names)
-            for i, partial in enumerate(partials)
-            if partial is not None
+            partial_rule(made, i, partial, names) for i, partial in enumerate(partials) if partial is not None
         )
-        made.jvp = functools.partial(_diagonal_jvp, made)
+        made.jvp = functools.partial(diagonal_jvp, made)
         if n == 1:
             call = _unary(made) if names == ["x"] else _renamed(_unary(made), names[0])
         elif names == ["x", "y"]:
             call = _binary(made)
         else:
-            call = _general(made, _Layout(template), names)
+            call = _general(made, Layout(template), names)
         return cast(Callable[P, Tensor], _declare(made, call, template, forward))
 
     return declare
-
-
-def _parameters(function: Callable[..., Any]) -> list[str]:
-    """The names of a plain function's parameters; a fraction of what inspect.signature costs on import."""
-    code = function.__code__
-    return list(code.co_varnames[: code.co_argcount])
-
-
-def _partial_rule(op: Op, index: int, partial: Partial, names: Sequence[str]) -> Rule:
-    if isinstance(partial, str):
-        positions = [-1 if partial == "out" else names.index(partial)]
-        rule = Rule(op, index, lambda xp, g, s: g * s, positions)
-        rule.conjugate = Rule(op, index, lambda xp, g, s: g * xp.conj(s), positions)
-        rule.factor = IS_KEPT
-        return rule
-    if not callable(partial):
-        factor = partial
-        if factor == 1:
-            rule = Rule(op, index, lambda xp, g, _: g, ())
-            rule.factor = IS_ONE
-            return rule
-        if factor == -1:
-            return Rule(op, index, lambda xp, g, _: -g, ())
-        return Rule(op, index, lambda xp, g, _: g * factor, ())
-    needs = _parameters(partial)[1:]
-    whole = needs[:1] == ["g"]
-    positions = [-1 if need == "out" else names.index(need) for need in needs[whole:]]
-    if whole:
-        rule = _vjp(op, index, partial, positions)
-        rule.conjugate = Rule(op, index, lambda xp, g, s: xp.conj(rule.pull(xp, xp.conj(g), s)), positions)
-    elif len(positions) == 1:
-        rule = Rule(op, index, lambda xp, g, s: g * partial(xp, s), positions)
-        rule.conjugate = Rule(op, index, lambda xp, g, s: g * xp.conj(partial(xp, s)), positions)
-    else:
-        rule = Rule(op, index, lambda xp, g, s: g * partial(xp, *s), positions)
-        rule.conjugate = Rule(op, index, lambda xp, g, s: g * xp.conj(partial(xp, *s)), positions)
-    return rule
-
-
-def _diagonal_jvp(op: Op, xp: Namespace, tangents: Sequence[Any], values: Sequence[Any]) -> Any:
-    """The tangent of an elementwise op: its reverse rules are diagonal, and so their own transposes."""
-    parts = [
-        rule.pull(xp, tangents[rule.index], rule.take and rule.take(values))
-        for rule in op.rules
-        if tangents[rule.index] is not None
-    ]
-    return functools.reduce(operator.add, parts)
-
-
-def _vjp(op: Op, index: int, vjp: Forward, positions: Sequence[int]) -> Rule:
-    """The rule `vjp(xp, g, ...)`, given what stands at `positions`."""
-    if len(positions) == 1:
-        return Rule(op, index, vjp, positions)
-    if not positions:
-        return Rule(op, index, lambda xp, g, _: vjp(xp, g), ())
-    return Rule(op, index, lambda xp, g, s: vjp(xp, g, *s), positions)
 
 
 def _unary(op: Op) -> Forward:
@@ -380,163 +281,29 @@ def op(
 
     def declare(template: Callable[P, Any]) -> Callable[P, Tensor]:
         made = Op(template.__name__, template, samples, dtypes)
-        layout = _Layout(template)
+        layout = Layout(template)
         rules: Sequence[Forward | None] | None = [vjp] if callable(vjp) else vjp
         if rules is None:
-            rules = [_no_gradient(made.name)] * layout.operands if differentiable else []
+            rules = [no_gradient(made.name)] * layout.operands if differentiable else []
         made.batch = _along_axis(made.name, layout) if batch == ALONG_AXIS else batch
         if layout.variadic:
             call = _variadic(made, layout, rules)
-            made.jvp = _linear_jvp_of_list(made.name, layout) if jvp == LINEAR else None
+            made.jvp = linear_jvp_of_list(made.name, layout) if jvp == LINEAR else None
         else:
-            made.rules = tuple(_vjp_rule(made, i, r, layout) for i, r in enumerate(rules) if r is not None)
-            made.jvp = _jvp(made, jvp, layout)
+            made.rules = tuple(vjp_rule(made, i, r, layout) for i, r in enumerate(rules) if r is not None)
+            made.jvp = jvp_of(made, jvp, layout)
             if sparse is not None:
-                made.rules[0].sparse = _vjp_rule(made, 0, sparse, layout)
+                made.rules[0].sparse = vjp_rule(made, 0, sparse, layout)
             call = _general(made, layout, promote)
         return cast(Callable[P, Tensor], _declare(made, call, template, template))
 
     return declare
 
 
-def _no_gradient(name: str) -> Forward:
-    def vjp(xp: Namespace, g: Any) -> Any:
-        raise errors.NoGradientError(
-            f"{name} has no derivative rule, and lies on the path from a source to the target; "
-            "compute that part another way, or cut it off with stop_gradient"
-        )
-
-    return vjp
-
-
-class _Layout:
-    """Where a record's values stand: operands, statics, derived shapes and dtypes, and last the result."""
-
-    def __init__(self, template: Forward) -> None:
-        self.signature = inspect.signature(template)
-        parameters = list(self.signature.parameters.values())
-        annotations = [_spelt(p.annotation) for p in parameters]
-        self.names = [p.name for p in parameters]
-        self.defaults = [p.default for p in parameters]
-        self.variadic = annotations[0].startswith("Sequence[TensorLike")
-        self.operands = 1 if self.variadic else sum(a.startswith("TensorLike") for a in annotations)
-        if not self.operands or "out" in self.names:
-            raise TypeError(
-                f"{template.__name__}: wanted a parameter annotated TensorLike, and none named out"
-            )
-        self.derived: list[tuple[int, str]] = []
-
-    def position(self, need: str) -> int:
-        """Where the value that a rule's parameter names will stand."""
-        if need == "out":
-            return -1
-        if need in self.names:
-            return self.names.index(need)
-        source, _, what = need.rpartition("_")
-        derived = (self.names.index(source), what)
-        if derived not in self.derived:
-            self.derived.append(derived)
-        return len(self.names) + self.derived.index(derived)
-
-    def complete(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> list[Any]:
-        """All arguments in order, defaults included; TypeError, with the signature, if they do not fit."""
-        full = [*args, *self.defaults[len(args) :]]
-        keywords.pop("name", None)
-        for keyword, value in keywords.items():
-            if keyword not in self.names[len(args) :]:
-                break
-            full[self.names.index(keyword)] = value
-        else:
-            if len(full) == len(self.names) and not any(value is inspect.Parameter.empty for value in full):
-                return full
-        try:
-            self.signature.bind(*args, **keywords)
-        except TypeError as problem:
-            raise TypeError(f"{name}: {problem}; call it as {name}({', '.join(self.names)})") from None
-        raise AssertionError(name)
-
-
-def _spelt(annotation: Any) -> str:
-    """An annotation, evaluated or not, with or without the name of its module, as it is told here."""
-    if isinstance(annotation, str):
-        return annotation.replace("gradtape.", "").replace("extending.", "").replace("gt.", "")
-    if annotation == TensorLike:
-        return "TensorLike"
-    return "Sequence[TensorLike]" if get_args(annotation) == (TensorLike,) else str(annotation)
-
-
-def _static(value: Any) -> Any:
-    """A static attribute, made plain and immutable: lists, arrays and tensors become numbers and tuples."""
-    kind = type(value)
-    if kind is list or (kind is tuple and any(isinstance(v, Value) for v in value)):
-        return tuple(map(_static, value))
-    if isinstance(value, Value):
-        if value.dtype.kind in "fc" and is_followed(value._key):
-            raise errors.LeavesTapeError(
-                f"a {value.dtype} tensor that a tape follows was given where only constants go, and its "
-                "derivative would be lost; give its .numpy() on purpose"
-            )
-        value = value.numpy()
-    return _tuples(value.tolist()) if isinstance(value, (np.ndarray, np.generic)) else value
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if type(value) is list else value
-
-
-def _vjp_rule(op: Op, index: int, vjp: Forward, layout: _Layout) -> Rule:
-    positions = [layout.position(need) for need in _parameters(vjp)[2:]]
-    return _vjp(op, index, vjp, positions)
-
-
-# -- forward mode --------------------------------------------------------------------------------------------
-
-
-def _jvp(op: Op, jvp: Forward | str | None, layout: _Layout) -> Forward | None:
-    """The tangent of the result, as Op.jvp says, from what `op` was given."""
-    n, total = layout.operands, len(layout.names)
-    if callable(jvp):
-        rule = jvp
-        positions = [layout.position(need) for need in _parameters(rule)[2:]]
-        return lambda xp, tangents, values: rule(
-            xp, tangents[0] if n == 1 else tangents, *(values[i] for i in positions)
-        )
-    differentiable = [rule.index for rule in op.rules]
-
-    def linear(xp: Namespace, tangents: Sequence[Any], values: Sequence[Any]) -> Any:
-        operands = list(values[:n])
-        for i in differentiable:
-            if operands[i] is not None:
-                operands[i] = xp.zeros_like(operands[i]) if tangents[i] is None else tangents[i]
-        return getattr(xp, op.name)(*operands, *values[n:total])
-
-    def multilinear(xp: Namespace, tangents: Sequence[Any], values: Sequence[Any]) -> Any:
-        given, forward = list(values[:total]), getattr(xp, op.name)
-        parts = [
-            forward(*given[:i], tangents[i], *given[i + 1 :])
-            for i in differentiable
-            if tangents[i] is not None
-        ]
-        return functools.reduce(operator.add, parts)
-
-    return {LINEAR: linear, MULTILINEAR: multilinear, None: None}[jvp]
-
-
-def _linear_jvp_of_list(name: str, layout: _Layout) -> Forward:
-    statics = len(layout.names) - 1
-
-    def linear(xp: Namespace, tangents: Sequence[Any], values: Sequence[Any]) -> Any:
-        n = len(tangents)
-        operands = [xp.zeros_like(x) if t is None else t for x, t in zip(values[:n], tangents, strict=True)]
-        return getattr(xp, name)(operands, *values[n : n + statics])
-
-    return linear
-
-
 # -- many examples at once -----------------------------------------------------------------------------------
 
 
-def _along_axis(name: str, layout: _Layout) -> Forward:
+def _along_axis(name: str, layout: Layout) -> Forward:
     place = layout.names.index("axis")
 
     def batch(xp: Namespace, x: Any, *statics: Any) -> Any:
@@ -550,7 +317,7 @@ def _along_axis(name: str, layout: _Layout) -> Forward:
 # -- the faces of all other ops ------------------------------------------------------------------------------
 
 
-def _general(op: Op, layout: _Layout, promote: Sequence[str]) -> Forward:
+def _general(op: Op, layout: Layout, promote: Sequence[str]) -> Forward:
     n, total = layout.operands, len(layout.names)
     together = [layout.names.index(name) for name in promote]
     convert = functools.partial(operands_together, together, op.broadcasts) if promote else operands_apart
@@ -565,9 +332,9 @@ def _general(op: Op, layout: _Layout, promote: Sequence[str]) -> Forward:
         else:
             values, keys = convert(full[:n])
             if any(type(v) is Batched for v in values):
-                statics = [_static(v) for v in full[n:]]
+                statics = [static(v) for v in full[n:]]
                 return over_examples(op, values, keys, statics, derive)
-        values.extend([v if v is None or type(v) in PYTHON else _static(v) for v in full[n:]])
+        values.extend([v if v is None or type(v) in PYTHON else static(v) for v in full[n:]])
         try:
             out = op.forward(*values)
         except Exception as problem:
@@ -583,20 +350,20 @@ def _general(op: Op, layout: _Layout, promote: Sequence[str]) -> Forward:
     return call
 
 
-def _variadic(op: Op, layout: _Layout, rules: Sequence[Forward | None]) -> Forward:
+def _variadic(op: Op, layout: Layout, rules: Sequence[Forward | None]) -> Forward:
     """The face of an op over a sequence of operands; its rule is `vjp(xp, g, i, ...)` for the operand at i.
 
     Its records hold the operands, then the static attributes, `shapes` (the operands'), and the result.
     """
     vjp = next(rule for rule in rules if rule is not None)
     places = [*layout.names[1:], "shapes", "out"]
-    positions = [places.index(need) - len(places) for need in _parameters(vjp)[3:]]
+    positions = [places.index(need) - len(places) for need in parameters(vjp)[3:]]
 
     @functools.cache
     def of_arity(n: int) -> Op:
         sized = Op(op.name, op.forward, op.samples, op.dtypes)
         sized.rules = tuple(
-            _vjp(sized, i, lambda xp, g, *s, i=i: vjp(xp, g, i, *s), positions) for i in range(n)
+            with_saved(sized, i, lambda xp, g, *s, i=i: vjp(xp, g, i, *s), positions) for i in range(n)
         )
         sized.jvp = op.jvp
         return sized
@@ -610,7 +377,7 @@ def _variadic(op: Op, layout: _Layout, rules: Sequence[Forward | None]) -> Forwa
             raise errors.NotATensorError(f"{op.name}: wanted a list of tensors, got {type(given).__name__}")
         operands = list(given)
         values, keys = operands_together(range(len(operands)), False, operands)
-        statics = [_static(value) for value in rest]
+        statics = [static(value) for value in rest]
         if any(type(value) is Batched for value in values):
             return cast(
                 Tensor, over_examples(op, values, keys, statics, shapes_of, True, of_arity(len(values)))

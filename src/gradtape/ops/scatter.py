@@ -10,7 +10,8 @@ import numpy as np
 
 from gradtape.errors import DTypeError, OutOfRangeError, ShapeError
 from gradtape.ops.batching import alone, moved, size_of, spread
-from gradtape.ops.op import LINEAR, Forward, Namespace, Sample, op
+from gradtape.ops.op import LINEAR, Namespace, Sample, op
+from gradtape.ops.rule import Forward
 from gradtape.tensor import Array, TensorLike
 
 __all__ = [

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gradtape.ops.op import Forward, Sample, Uniform, elementwise
+from gradtape.ops.op import Sample, Uniform, elementwise
+from gradtape.ops.rule import Forward
 from gradtape.tensor import Array, Tensor, TensorLike
 
 __all__ = ["digamma", "erf", "erfc", "lgamma", "of_scipy", "polygamma", "xdivy", "xlogy"]
