@@ -10,6 +10,7 @@ import numpy as np
 
 from gradtape.batched import Batched, Mapping, alias, alone, innermost, is_followed, unbatched
 from gradtape.errors import (
+    ArgumentError,
     DTypeError,
     InPlaceError,
     LeavesTapeError,
@@ -215,6 +216,9 @@ class _Custom:
     """What a function with a derivative of its own becomes; a method's object is none of its arguments."""
 
     def __init__(self, f: Callable[..., Any]) -> None:
+        if not callable(f):
+            decorator = "custom_jvp" if isinstance(self, CustomJvp) else "custom_gradient"
+            raise ArgumentError(f"{decorator}: wanted a function, got {type(f).__name__}")
         functools.update_wrapper(cast(Callable[..., Any], self), f)
         self._f = f
 

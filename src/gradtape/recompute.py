@@ -6,7 +6,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from gradtape.batched import alone
 from gradtape.custom import Inside, Like, announce, bare, copied, like_of, made_op, name_of, refuse_assigned
-from gradtape.errors import RecomputationError
+from gradtape.errors import ArgumentError, RecomputationError
 from gradtape.ops.op import Op, identified, recorded
 from gradtape.recorders import access, listening, new_key, pop, push
 from gradtape.replay import Noting, Replaying
@@ -40,6 +40,8 @@ def recompute_grad(f: Callable[P, R]) -> Callable[P, R]:
     >>> tape.gradient(loss, w).shape
     (1, 2)
     """
+    if not callable(f):
+        raise ArgumentError(f"recompute_grad: wanted a function, got {type(f).__name__}")
 
     @functools.wraps(f)
     def call(*args: P.args, **keywords: P.kwargs) -> R:

@@ -195,6 +195,11 @@ def elementwise(
     def declare(template: Callable[P, Tensor]) -> Callable[P, Tensor]:
         names = _parameters(template)
         n = len(names)
+        if partials and len(partials) != n:
+            raise TypeError(
+                f"{template.__name__}: {len(partials)} partial derivatives for its operands "
+                f"{', '.join(names)}; give one for each, None where there is none"
+            )
         lows = low if isinstance(low, tuple) else (low,) * n
         highs = high if isinstance(high, tuple) else (high,) * n
         made = Op(template.__name__, forward, samples or elementwise_samples(lows, highs), dtypes)
@@ -224,7 +229,7 @@ def _parameters(function: Callable[..., Any]) -> list[str]:
 
 def _partial_rule(op: Op, index: int, partial: Partial, names: Sequence[str]) -> Rule:
     if isinstance(partial, str):
-        positions = [-1 if partial == "out" else names.index(partial)]
+        positions = [_place(op.name, names, partial)]
         rule = Rule(op, index, lambda xp, g, s: g * s, positions)
         rule.conjugate = Rule(op, index, lambda xp, g, s: g * xp.conj(s), positions)
         rule.factor = IS_KEPT
@@ -240,7 +245,7 @@ def _partial_rule(op: Op, index: int, partial: Partial, names: Sequence[str]) ->
         return Rule(op, index, lambda xp, g, _: g * factor, ())
     needs = _parameters(partial)[1:]
     whole = needs[:1] == ["g"]
-    positions = [-1 if need == "out" else names.index(need) for need in needs[whole:]]
+    positions = [_place(op.name, names, need) for need in needs[whole:]]
     if whole:
         rule = _vjp(op, index, partial, positions)
         rule.conjugate = Rule(op, index, lambda xp, g, s: xp.conj(rule.pull(xp, xp.conj(g), s)), positions)
@@ -251,6 +256,20 @@ def _partial_rule(op: Op, index: int, partial: Partial, names: Sequence[str]) ->
         rule = Rule(op, index, lambda xp, g, s: g * partial(xp, *s), positions)
         rule.conjugate = Rule(op, index, lambda xp, g, s: g * xp.conj(partial(xp, *s)), positions)
     return rule
+
+
+def _place(name: str, names: Sequence[str], need: str) -> int:
+    """Where the value that a partial derivative names stands: an operand, or the result."""
+    if need != "out" and need not in names:
+        raise _unknown(name, need, names)
+    return -1 if need == "out" else names.index(need)
+
+
+def _unknown(name: str, need: str, names: Sequence[str]) -> TypeError:
+    return TypeError(
+        f"{name}: a rule asks for {need!r}; after xp (and g or t) it may ask for {', '.join(names)} and "
+        "out, and in @op for the likes of x_shape and x_dtype"
+    )
 
 
 def _diagonal_jvp(op: Op, xp: Namespace, tangents: Sequence[Any], values: Sequence[Any]) -> Any:
@@ -378,10 +397,20 @@ def op(
     `xp.indexed_slices`.
     """
 
+    if callable(vjp) and any("TensorLike" in _spelt(a) for a in vjp.__annotations__.values()):
+        raise TypeError(
+            f"{vjp.__name__}: wanted @op(...), with parentheses and a rule for vjp, got @op alone"
+        )
+
     def declare(template: Callable[P, Any]) -> Callable[P, Tensor]:
         made = Op(template.__name__, template, samples, dtypes)
         layout = _Layout(template)
         rules: Sequence[Forward | None] | None = [vjp] if callable(vjp) else vjp
+        if rules is not None and not layout.variadic and len(rules) > layout.operands:
+            raise TypeError(
+                f"{made.name}: {len(rules)} rules in vjp for {layout.operands} parameters annotated "
+                "TensorLike; give one for each, None where there is none"
+            )
         if rules is None:
             rules = [_no_gradient(made.name)] * layout.operands if differentiable else []
         made.batch = _along_axis(made.name, layout) if batch == ALONG_AXIS else batch
@@ -416,6 +445,7 @@ class _Layout:
         self.signature = inspect.signature(template)
         parameters = list(self.signature.parameters.values())
         annotations = [_spelt(p.annotation) for p in parameters]
+        self.name = template.__name__
         self.names = [p.name for p in parameters]
         self.defaults = [p.default for p in parameters]
         self.variadic = annotations[0].startswith("Sequence[TensorLike")
@@ -433,6 +463,8 @@ class _Layout:
         if need in self.names:
             return self.names.index(need)
         source, _, what = need.rpartition("_")
+        if source not in self.names or what not in ("shape", "dtype"):
+            raise _unknown(self.name, need, self.names)
         derived = (self.names.index(source), what)
         if derived not in self.derived:
             self.derived.append(derived)
@@ -485,7 +517,10 @@ def _tuples(value: Any) -> Any:
 
 
 def _vjp_rule(op: Op, index: int, vjp: Forward, layout: _Layout) -> Rule:
-    positions = [layout.position(need) for need in _parameters(vjp)[2:]]
+    needs = _parameters(vjp)
+    if len(needs) < 2:
+        raise TypeError(f"{op.name}: a rule of vjp takes ({', '.join(needs)}); wanted (xp, g, ...)")
+    positions = [layout.position(need) for need in needs[2:]]
     return _vjp(op, index, vjp, positions)
 
 
