@@ -13,6 +13,7 @@ from test_threads import together
 
 import gradtape as gt
 from gradtape.errors import (
+    ArgumentError,
     DTypeError,
     InPlaceError,
     LeavesTapeError,
@@ -1456,3 +1457,9 @@ def test_a_followed_value_may_not_leave_the_tape_inside_either():
         with pytest.raises(ValueError, match="sequence") as caught:
             f(x)
     assert isinstance(caught.value.__cause__, LeavesTapeError)
+
+
+@pytest.mark.parametrize("name", ["custom_gradient", "custom_jvp", "recompute_grad"])
+def test_only_functions_have_derivatives_of_their_own(name):
+    with pytest.raises(ArgumentError, match=f"^{name}: wanted a function, got float"):
+        getattr(gt, name)(3.0)

@@ -228,6 +228,46 @@ def test_an_op_without_operands_is_refused() -> None:
             return x
 
 
+def test_op_without_parentheses_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"^bare: wanted @op\(\.\.\.\), with parentheses"):
+
+        @op  # type: ignore[arg-type]
+        def bare(x: TensorLike) -> Array:
+            return x
+
+
+@pytest.mark.parametrize(
+    ("vjp", "says"),
+    [
+        (lambda g: g, r"takes \(g\); wanted \(xp, g, \.\.\.\)"),
+        (lambda xp, g, y: g, "a rule asks for 'y'; .* may ask for x, axis and out"),
+        (lambda xp, g, x_size: g, "a rule asks for 'x_size'"),
+        ((None, lambda xp, g: g), "2 rules in vjp for 1 parameters annotated TensorLike"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused_where_it_is_declared(vjp, says) -> None:
+    with pytest.raises(TypeError, match=f"^ruled: .*{says}"):
+
+        @op(vjp=vjp)
+        def ruled(x: TensorLike, axis: int = 0) -> Array:
+            return x
+
+
+@pytest.mark.parametrize(
+    ("partials", "says"),
+    [
+        ((1.0,), "1 partial derivatives for its operands a, b; give one for each"),
+        ((1.0, "c"), "a rule asks for 'c'"),
+        ((1.0, lambda xp, c: c), "a rule asks for 'c'"),
+    ],
+)
+def test_partial_derivatives_that_cannot_be_are_refused(partials, says) -> None:
+    with pytest.raises(TypeError, match=f"^partial: {says}"):
+
+        @elementwise(np.add, *partials)
+        def partial(a: TensorLike, b: TensorLike) -> Tensor: ...
+
+
 def test_products_of_a_multilinear_op_add_up() -> None:
     @op(
         vjp=(lambda xp, g, b: g * b, lambda xp, g, a: g * a),

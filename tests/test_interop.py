@@ -191,6 +191,12 @@ def test_numpy_functions_are_an_access_of_a_variable():
     check(tape.gradient(y, v), A)
 
 
+@pytest.mark.parametrize("call", [lambda t: np.hypot(t, 1.0), lambda t: np.interp(t, [0, 1], [0, 1])])
+def test_no_function_is_called_near_that_only_shares_letters(call):
+    with pytest.raises(TypeError, match="has no op here; write it with functions that have one, and numpy"):
+        call(gt.constant(0.5))
+
+
 @pytest.mark.parametrize(
     ("name", "call"),
     [

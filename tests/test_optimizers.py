@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gradtape as gt
-from gradtape.errors import DTypeError, NotATensorError, ShapeError
+from gradtape.errors import DTypeError, NotATensorError, ShapeError, StructureError
 from gradtape.optimizers import SGD, Adam, Optimizer
 
 START = [1.0, -2.0, 0.5]
@@ -389,6 +389,15 @@ def test_a_refused_step_is_taken_back_also_when_only_the_warning_is_an_error():
 def test_arguments_out_of_range(make, word):
     with pytest.raises(ValueError, match=word):
         make()
+
+
+def test_lists_in_place_of_pairs_are_refused():
+    v = gt.Variable([1.0, 2.0])
+    with pytest.raises(StructureError, match=r"as from zip\(gradients, variables\), got list among them"):
+        gt.optimizers.SGD(0.5).apply_gradients(([gt.ones(2)], [v]))
+    with pytest.raises(StructureError, match="got Tensor among them"):
+        gt.optimizers.SGD(0.5).apply_gradients((gt.ones(2), v))
+    assert v.numpy().tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("make", [SGD, Adam])

@@ -783,10 +783,16 @@ def product(x, y):
     ],
 )
 def test_wrong_argnums(name, argnums, says):
-    transformed = (FUNCTIONS | WITH_TANGENTS)[name](product, argnums)
     args = (X, Y, X) if name in WITH_TANGENTS else (X, Y)
     with pytest.raises(ArgumentError, match=f"^{name}: argnums is .*{says}"):
-        transformed(*args)
+        (FUNCTIONS | WITH_TANGENTS)[name](product, argnums)(*args)
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *WITH_TANGENTS])
+@pytest.mark.parametrize("at", [X, (X,), 2.0])
+def test_an_argument_beside_the_function_is_refused_at_once(name, at):
+    with pytest.raises(ArgumentError, match=rf"goes to the function that {name} returns, {name}\(f\)\(x\)"):
+        (FUNCTIONS | WITH_TANGENTS)[name](product, at)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -92,8 +92,8 @@ class Batched(Tensor):
     def _value(self) -> Any:
         raise PerExampleError(
             f"a tensor of shape {self.shape} that differs from example to example was asked for one plain "
-            "value (by if, while, float(), .numpy() or the like); inside vectorized_map choose with "
-            "gradtape.where and index with gradtape.gather"
+            "value (by if, while, float(), .numpy(), a variable's assign or the like); inside vectorized_map "
+            "choose with gradtape.where and index with gradtape.gather"
         )
 
     @property

@@ -29,10 +29,11 @@ Argnums: TypeAlias = int | Sequence[int]
 _NUMBERS = (float, complex, int, np.ndarray, np.generic)
 
 
-def face(name: str, f: Function, transformed: Function) -> Function:
-    """`transformed`, under a name that says what it is of what; ArgumentError if `f` is no function."""
+def face(name: str, f: Function, argnums: Argnums, transformed: Function) -> Function:
+    """`transformed`, under a name that says what it is of what; ArgumentError if f or argnums cannot be."""
     if not callable(f):
         raise ArgumentError(f"{name}: wanted a function to differentiate, got {_brief(f)}")
+    _numbers(name, argnums)
     transformed.__name__ = transformed.__qualname__ = f"{name}({_named(f)})"
     transformed.__doc__ = f"What gradtape.{name} makes of {_named(f)}."
     return transformed
@@ -229,12 +230,20 @@ def call_with_tangents(
     return call, call.fitted("tangent", "argument", tangent, call.in_arguments(call.primals), call.primals)
 
 
+def _numbers(name: str, argnums: Argnums) -> list[int]:
+    """argnums as a list of integers."""
+    given: Sequence[Any] = argnums if isinstance(argnums, (tuple, list)) else [argnums]
+    if not given or not all(isinstance(i, (int, np.integer)) and not isinstance(i, bool) for i in given):
+        raise ArgumentError(
+            f"{name}: argnums is {argnums!r}; wanted an integer, or a tuple of them; what to "
+            f"differentiate at goes to the function that {name} returns, {name}(f)(x)"
+        )
+    return [operator.index(i) for i in given]
+
+
 def _places(name: str, of: str, argnums: Argnums, n: int) -> list[int]:
     """The positions to differentiate by, from 0, of n arguments."""
-    given: Sequence[Any] = argnums if isinstance(argnums, (tuple, list)) else [argnums]
-    if not given or not all(hasattr(i, "__index__") and not isinstance(i, bool) for i in given):
-        raise ArgumentError(f"{name}: argnums is {argnums!r}; wanted an integer, or a tuple of them")
-    numbers = [operator.index(i) for i in given]
+    numbers = _numbers(name, argnums)
     if not all(-n <= i < n for i in numbers):
         raise ArgumentError(
             f"{name}: argnums is {argnums!r}, but {of} was called with {n} positional arguments; only these "

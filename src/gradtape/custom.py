@@ -24,6 +24,7 @@ from gradtape.announce import (
 )
 from gradtape.batched import alias, alone, is_followed
 from gradtape.errors import (
+    ArgumentError,
     DTypeError,
     LeavesTapeError,
     NoGradientError,
@@ -213,6 +214,9 @@ class _Custom:
     """What a function with a derivative of its own becomes; a method's object is none of its arguments."""
 
     def __init__(self, f: Callable[..., Any]) -> None:
+        if not callable(f):
+            decorator = "custom_jvp" if isinstance(self, CustomJvp) else "custom_gradient"
+            raise ArgumentError(f"{decorator}: wanted a function, got {type(f).__name__}")
         functools.update_wrapper(cast(Callable[..., Any], self), f)
         self._f = f
 

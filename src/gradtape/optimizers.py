@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gradtape.errors import DTypeError, NotATensorError, ShapeError
+from gradtape.errors import DTypeError, NotATensorError, ShapeError, StructureError
 from gradtape.ops.scatter import add_blocks
 from gradtape.slices import IndexedSlices
 from gradtape.tensor import Array, Tensor, TensorLike, Variable, as_array, convert_to_array
@@ -82,8 +82,8 @@ class Optimizer:
         """Makes one step: changes each variable by its gradient, and adds 1 to `iterations`.
 
         Variables whose gradient is None stay as they are, with one warning that names them. Raises ValueError
-        if all are, NotATensorError for what is no variable, ShapeError or DTypeError for a gradient
-        unlike its variable; nothing is changed then.
+        if all are, StructureError for what are no pairs, NotATensorError for what is no variable, ShapeError
+        or DTypeError for a gradient unlike its variable; nothing is changed then.
 
         >>> v = gt.Variable([1.0, 2.0])
         >>> gt.optimizers.SGD(0.5).apply_gradients([(gt.constant([2.0, 2.0]), v)])
@@ -91,7 +91,13 @@ class Optimizer:
         array([0., 1.], dtype=float32)
         """
         pairs = list(grads_and_vars)
-        for _, variable in pairs:
+        for pair in pairs:
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise StructureError(
+                    "apply_gradients: wanted (gradient, Variable) pairs, as from zip(gradients, variables), "
+                    f"got {type(pair).__name__} among them"
+                )
+            variable = pair[1]
             if not isinstance(variable, Variable):
                 kind = type(variable).__name__
                 raise NotATensorError(

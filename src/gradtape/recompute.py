@@ -6,7 +6,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from gradtape.announce import Inside, Like, announce, bare, copied, like_of, made_op, name_of, refuse_assigned
 from gradtape.batched import alone
-from gradtape.errors import RecomputationError
+from gradtape.errors import ArgumentError, RecomputationError
 from gradtape.ops.op import Op, recorded
 from gradtape.ops.rule import identified
 from gradtape.recorders import access, listening, new_key, pop, push
@@ -41,6 +41,8 @@ def recompute_grad(f: Callable[P, R]) -> Callable[P, R]:
     >>> tape.gradient(loss, w).shape
     (1, 2)
     """
+    if not callable(f):
+        raise ArgumentError(f"recompute_grad: wanted a function, got {type(f).__name__}")
 
     @functools.wraps(f)
     def call(*args: P.args, **keywords: P.kwargs) -> R:

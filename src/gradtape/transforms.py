@@ -45,7 +45,7 @@ def grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
         _, gradients = call.gradients()
         return call.answer(call.like_arguments(gradients))
 
-    return face("grad", f, transformed)
+    return face("grad", f, argnums, transformed)
 
 
 def value_and_grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
@@ -62,7 +62,7 @@ def value_and_grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> 
         y, gradients = call.gradients()
         return call.answer(call.like_value([y])), call.like_arguments(gradients)
 
-    return face("value_and_grad", f, transformed)
+    return face("value_and_grad", f, argnums, transformed)
 
 
 # -- products ------------------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def vjp(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
 
         return call.answer(call.like_value(ys), pullback)
 
-    return face("vjp", f, transformed)
+    return face("vjp", f, argnums, transformed)
 
 
 def jvp(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
@@ -120,7 +120,7 @@ def jvp(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
         found = accumulator.jvp(ys, unconnected_gradients="zero")
         return call.answer(call.like_value(ys), call.like_value(found))
 
-    return face("jvp", f, transformed)
+    return face("jvp", f, argnums, transformed)
 
 
 def hvp(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
@@ -140,7 +140,7 @@ def hvp(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
         found = accumulator.jvp(gradients, unconnected_gradients="zero")
         return call.answer(call.like_arguments(found))
 
-    return face("hvp", f, transformed)
+    return face("hvp", f, argnums, transformed)
 
 
 # -- whole matrices ------------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ def jacobian(
             found = _pushed("jacobian", run, call.primals, chunk_size)
         return call.answer(call.in_value([call.like_arguments(of_y) for of_y in found]))
 
-    return face("jacobian", f, transformed)
+    return face("jacobian", f, argnums, transformed)
 
 
 def hessian(
@@ -209,7 +209,7 @@ def hessian(
         found = _pushed("hessian", run, call.primals, chunk_size)
         return call.answer(call.in_arguments([call.like_arguments(of_x) for of_x in found]))
 
-    return face("hessian", f, transformed)
+    return face("hessian", f, argnums, transformed)
 
 
 def _swept(

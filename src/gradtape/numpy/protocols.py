@@ -284,8 +284,12 @@ def _unsupported(f: Any, table: dict[Any, Any]) -> UnsupportedFunctionError:
         advice = f"the op of that name here is gradtape's {here}"
     else:
         known = sorted({g.__name__ for g in table})
-        close = difflib.get_close_matches(f.__name__, known, n=1, cutoff=0.0)
-        advice = f"the nearest that has one is numpy.{close[0]}"
+        close = difflib.get_close_matches(f.__name__, known, n=1)
+        advice = (
+            f"the nearest that has one is numpy.{close[0]}"
+            if close
+            else "write it with functions that have one"
+        )
     return UnsupportedFunctionError(
         f"{full} has no op here; {advice}, and {full}(np.asarray(t)) works on the bare array, off the tape"
     )

@@ -1,7 +1,7 @@
 """Where the values of an op's record stand, and how its arguments come there."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -10,7 +10,7 @@ from gradtape.errors import LeavesTapeError
 from gradtape.recorders import is_followed
 from gradtape.tensor import TensorLike, Value
 
-__all__ = ["Layout", "static"]
+__all__ = ["Layout", "spelt", "static", "unknown"]
 
 
 class Layout:
@@ -19,7 +19,8 @@ class Layout:
     def __init__(self, template: Callable[..., Any]) -> None:
         self.signature = inspect.signature(template)
         parameters = list(self.signature.parameters.values())
-        annotations = [_spelt(p.annotation) for p in parameters]
+        annotations = [spelt(p.annotation) for p in parameters]
+        self.name = template.__name__
         self.names = [p.name for p in parameters]
         self.defaults = [p.default for p in parameters]
         self.variadic = annotations[0].startswith("Sequence[TensorLike")
@@ -37,6 +38,8 @@ class Layout:
         if need in self.names:
             return self.names.index(need)
         source, _, what = need.rpartition("_")
+        if source not in self.names or what not in ("shape", "dtype"):
+            raise unknown(self.name, need, self.names)
         derived = (self.names.index(source), what)
         if derived not in self.derived:
             self.derived.append(derived)
@@ -60,7 +63,15 @@ class Layout:
         raise AssertionError(name)
 
 
-def _spelt(annotation: Any) -> str:
+def unknown(name: str, need: str, names: Sequence[str]) -> TypeError:
+    """What is raised if a rule of the op `name` asks for what no record holds."""
+    return TypeError(
+        f"{name}: a rule asks for {need!r}; after xp (and g or t) it may ask for {', '.join(names)} and "
+        "out, and in @op for the likes of x_shape and x_dtype"
+    )
+
+
+def spelt(annotation: Any) -> str:
     """An annotation, evaluated or not, with or without the name of its module, as it is told here."""
     if isinstance(annotation, str):
         return annotation.replace("gradtape.", "").replace("extending.", "").replace("gt.", "")

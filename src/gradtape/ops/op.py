@@ -30,7 +30,7 @@ import numpy as np
 from gradtape import errors
 from gradtape.batched import Batched
 from gradtape.ops.batching import ALONG_AXIS, LEADING, MATRICES, OF_SHAPE, VECTORS, behind, over_examples
-from gradtape.ops.layout import Layout, static
+from gradtape.ops.layout import Layout, spelt, static
 from gradtape.ops.namespace import Namespace, raw, recorded
 from gradtape.ops.operands import PYTHON, REAL, array_operand, explained, operands_apart, operands_together
 from gradtape.ops.rule import (
@@ -154,6 +154,11 @@ def elementwise(
     def declare(template: Callable[P, Tensor]) -> Callable[P, Tensor]:
         names = parameters(template)
         n = len(names)
+        if partials and len(partials) != n:
+            raise TypeError(
+                f"{template.__name__}: {len(partials)} partial derivatives for its operands "
+                f"{', '.join(names)}; give one for each, None where there is none"
+            )
         lows = low if isinstance(low, tuple) else (low,) * n
         highs = high if isinstance(high, tuple) else (high,) * n
         made = Op(template.__name__, forward, samples or elementwise_samples(lows, highs), dtypes)
@@ -279,10 +284,20 @@ def op(
     `xp.indexed_slices`.
     """
 
+    if callable(vjp) and any("TensorLike" in spelt(a) for a in vjp.__annotations__.values()):
+        raise TypeError(
+            f"{vjp.__name__}: wanted @op(...), with parentheses and a rule for vjp, got @op alone"
+        )
+
     def declare(template: Callable[P, Any]) -> Callable[P, Tensor]:
         made = Op(template.__name__, template, samples, dtypes)
         layout = Layout(template)
         rules: Sequence[Forward | None] | None = [vjp] if callable(vjp) else vjp
+        if rules is not None and not layout.variadic and len(rules) > layout.operands:
+            raise TypeError(
+                f"{made.name}: {len(rules)} rules in vjp for {layout.operands} parameters annotated "
+                "TensorLike; give one for each, None where there is none"
+            )
         if rules is None:
             rules = [no_gradient(made.name)] * layout.operands if differentiable else []
         made.batch = _along_axis(made.name, layout) if batch == ALONG_AXIS else batch

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gradtape.batched import Batched
 from gradtape.errors import NoGradientError
-from gradtape.ops.layout import Layout
+from gradtape.ops.layout import Layout, unknown
 from gradtape.ops.namespace import Namespace
 from gradtape.tensor import with_key
 
@@ -100,7 +100,7 @@ def parameters(function: Callable[..., Any]) -> list[str]:
 
 def partial_rule(op: "Op", index: int, partial: Partial, names: Sequence[str]) -> Rule:
     if isinstance(partial, str):
-        positions = [-1 if partial == "out" else names.index(partial)]
+        positions = [_place(op.name, names, partial)]
         rule = Rule(op, index, lambda xp, g, s: g * s, positions)
         rule.conjugate = Rule(op, index, lambda xp, g, s: g * xp.conj(s), positions)
         rule.factor = IS_KEPT
@@ -116,7 +116,7 @@ def partial_rule(op: "Op", index: int, partial: Partial, names: Sequence[str]) -
         return Rule(op, index, lambda xp, g, _: g * factor, ())
     needs = parameters(partial)[1:]
     whole = needs[:1] == ["g"]
-    positions = [-1 if need == "out" else names.index(need) for need in needs[whole:]]
+    positions = [_place(op.name, names, need) for need in needs[whole:]]
     if whole:
         rule = with_saved(op, index, partial, positions)
         rule.conjugate = Rule(op, index, lambda xp, g, s: xp.conj(rule.pull(xp, xp.conj(g), s)), positions)
@@ -127,6 +127,13 @@ def partial_rule(op: "Op", index: int, partial: Partial, names: Sequence[str]) -
         rule = Rule(op, index, lambda xp, g, s: g * partial(xp, *s), positions)
         rule.conjugate = Rule(op, index, lambda xp, g, s: g * xp.conj(partial(xp, *s)), positions)
     return rule
+
+
+def _place(name: str, names: Sequence[str], need: str) -> int:
+    """Where the value that a partial derivative names stands: an operand, or the result."""
+    if need != "out" and need not in names:
+        raise unknown(name, need, names)
+    return -1 if need == "out" else names.index(need)
 
 
 def with_saved(op: "Op", index: int, vjp: Forward, positions: Sequence[int]) -> Rule:
@@ -149,7 +156,10 @@ def no_gradient(name: str) -> Forward:
 
 
 def vjp_rule(op: "Op", index: int, vjp: Forward, layout: Layout) -> Rule:
-    positions = [layout.position(need) for need in parameters(vjp)[2:]]
+    needs = parameters(vjp)
+    if len(needs) < 2:
+        raise TypeError(f"{op.name}: a rule of vjp takes ({', '.join(needs)}); wanted (xp, g, ...)")
+    positions = [layout.position(need) for need in needs[2:]]
     return with_saved(op, index, vjp, positions)
 
 
