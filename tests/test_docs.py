@@ -30,6 +30,8 @@ PUBLIC = [
     "gradtape.linalg",
     "gradtape.random",
     "gradtape.optimizers",
+    "gradtape.autodiff",
+    "gradtape.extending",
     "gradtape.testing",
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\s*^```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
@@ -75,6 +77,7 @@ def examples() -> dict[str, doctest.DocTest]:
     return found
 
 
+@pytest.mark.usefixtures("scratch_registry")
 @pytest.mark.parametrize("example", [pytest.param(test, id=name) for name, test in examples().items()])
 def test_docstring(example: doctest.DocTest) -> None:
     report = io.StringIO()

@@ -52,6 +52,10 @@ NAMES = {
     "gradtape.optimizers": "Adam SGD",
     "gradtape.testing": "GradientCheckError check_gradients check_op",
     "gradtape.autodiff": "ForwardAccumulator",
+    "gradtape.extending": """
+        elementwise op composite Sample Uniform Namespace Array Tensor TensorLike LINEAR MULTILINEAR LEADING
+        VECTORS MATRICES ALONG_AXIS
+    """,
     "gradtape.numpy": """
         add subtract multiply divide floor_divide pow maximum minimum negative abs sign square sqrt exp sin
         cos tan asin acos atan sinh cosh tanh asinh acosh atanh floor ceil round where clip log log1p expm1

@@ -13,7 +13,7 @@ import numpy as _numpy
 
 import gradtape.numpy.protocols
 import gradtape.operators  # noqa: F401  (gives tensors Python's operators)
-from gradtape import autodiff, errors, linalg, math, nn, optimizers, random, testing
+from gradtape import autodiff, errors, extending, linalg, math, nn, optimizers, random, testing
 from gradtape.batching import vectorized_map
 from gradtape.custom import custom_gradient, custom_jvp
 from gradtape.module import Module
@@ -185,6 +185,7 @@ __all__ = [
     "errors",
     "exp",
     "expand_dims",
+    "extending",
     "eye",
     "fill",
     "float16",

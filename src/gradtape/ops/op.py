@@ -149,6 +149,12 @@ def elementwise(
     that, else a function; None where there is no derivative; none at all for an op that is constant between
     its jumps. A function whose second parameter is `g` gives the whole product of cotangent and derivative,
     for where `g * partial` would make 0 * inf. low, high: the range of the samples, or one for each operand.
+
+    >>> @gt.extending.elementwise(np.cbrt, lambda xp, out: 1.0 / (3.0 * out * out), low=0.5)
+    ... def cube_root(x: gt.extending.TensorLike) -> gt.Tensor:
+    ...     "The real cube root, elementwise."
+    >>> gt.grad(cube_root)(8.0)
+    0.08333333333333333
     """
 
     def declare(template: Callable[P, Tensor]) -> Callable[P, Tensor]:
@@ -282,6 +288,13 @@ def op(
     promote: the operands that share a dtype, so that numbers and lists among them take it from the others.
     sparse: the first operand's rule where a tape watches that operand itself, which may give
     `xp.indexed_slices`.
+
+    >>> @gt.extending.op(vjp=lambda xp, g: xp.mirrored(g), jvp=gt.extending.LINEAR)
+    ... def mirrored(x: gt.extending.TensorLike) -> gt.extending.Array:
+    ...     "The last axis back to front."
+    ...     return x[..., ::-1]
+    >>> gt.grad(lambda x: mirrored(x)[0])(np.array([1.0, 2.0]))
+    array([0., 1.])
     """
 
     if callable(vjp) and any("TensorLike" in spelt(a) for a in vjp.__annotations__.values()):
@@ -428,7 +441,15 @@ def _result(out: Any) -> tuple[Any, Any]:
 def composite(
     samples: Sequence[Sample] = (), dtypes: str = "fd"
 ) -> Callable[[Callable[Concatenate[Namespace, P], R]], Callable[P, R]]:
-    """Declares an op that is written in terms of others, against a namespace, and so needs no rules."""
+    """Declares an op that is written in terms of others, against a namespace, and so needs no rules.
+
+    >>> @gt.extending.composite()
+    ... def entropy(xp, p: gt.extending.TensorLike) -> gt.Tensor:
+    ...     "-sum(p log p), in nats."
+    ...     return -xp.reduce_sum(xp.xlogy(p, p))
+    >>> round(gt.grad(entropy)(np.array([0.5, 0.5]))[0], 6)
+    np.float64(-0.306853)
+    """
 
     def declare(template: Callable[Concatenate[Namespace, P], R]) -> Callable[P, R]:
         made = Op(template.__name__, template, samples, dtypes, primitive=False)

@@ -13,7 +13,11 @@ __all__ = ["Sample", "Uniform", "elementwise_samples"]
 
 
 class Uniform(NamedTuple):
-    """A random sample operand: uniform in [low, high), then mapped by `then` (to make it symmetric, say)."""
+    """A random sample operand: uniform in [low, high), then mapped by `then` (to make it symmetric, say).
+
+    >>> gt.extending.Uniform((2, 3), low=0.5)
+    Uniform(shape=(2, 3), low=0.5, high=2.0, then=None)
+    """
 
     shape: tuple[int, ...]
     low: float = -2.0
@@ -29,7 +33,11 @@ class Uniform(NamedTuple):
 
 
 class Sample:
-    """One call by which the tests check an op: operands (tuples of ints are shapes) and static attributes."""
+    """One call by which the tests check an op: operands (tuples of ints are shapes) and static attributes.
+
+    >>> gt.extending.Sample((2, 3), 1.0, axis=0)
+    (2, 3), 1.0, axis=0
+    """
 
     def __init__(self, *operands: Any, **attributes: Any) -> None:
         self.operands = tuple(Uniform(x) if type(x) is tuple else x for x in operands)
