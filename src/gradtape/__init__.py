@@ -61,6 +61,7 @@ from gradtape.ops.indexing import (
     tensor_scatter_nd_update,
     where,
 )
+from gradtape.ops.joining import concat, split, stack, unstack
 from gradtape.ops.making import (
     cast,
     constant,
@@ -92,7 +93,6 @@ from gradtape.ops.reduction import (
 )
 from gradtape.ops.shaping import (
     broadcast_to,
-    concat,
     expand_dims,
     pad,
     rank,
@@ -102,12 +102,9 @@ from gradtape.ops.shaping import (
     roll,
     shape,
     size,
-    split,
     squeeze,
-    stack,
     tile,
     transpose,
-    unstack,
 )
 from gradtape.ops.transcendental import (
     acos,

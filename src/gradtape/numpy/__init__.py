@@ -103,10 +103,11 @@ from gradtape.ops.comparison import is_finite as isfinite
 from gradtape.ops.comparison import is_inf as isinf
 from gradtape.ops.comparison import is_nan as isnan
 from gradtape.ops.einsum import einsum
+from gradtape.ops.joining import stack
 from gradtape.ops.linalg import matrix_transpose
 from gradtape.ops.making import cast as astype
 from gradtape.ops.making import identity as positive
-from gradtape.ops.shaping import broadcast_to, stack
+from gradtape.ops.shaping import broadcast_to
 from gradtape.ops.transcendental import (
     acos,
     acosh,

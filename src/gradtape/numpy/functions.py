@@ -13,6 +13,7 @@ from gradtape.ops import (
     contraction,
     einsum,
     indexing,
+    joining,
     making,
     reduction,
     shaping,
@@ -353,8 +354,8 @@ def concat(arrays: Sequence[TensorLike], axis: int | None = 0) -> Tensor:
     <tf.Tensor: shape=(2,), dtype=float32, numpy=array([1., 2.], dtype=float32)>
     """
     if axis is None:
-        return shaping.concat([shaping.reshape(x, (-1,)) for x in arrays], 0)
-    return shaping.concat(arrays, axis)
+        return joining.concat([shaping.reshape(x, (-1,)) for x in arrays], 0)
+    return joining.concat(arrays, axis)
 
 
 def unstack(x: TensorLike, axis: int = 0) -> tuple[Tensor, ...]:
@@ -363,7 +364,7 @@ def unstack(x: TensorLike, axis: int = 0) -> tuple[Tensor, ...]:
     >>> [float(t) for t in gnp.unstack([1.0, 2.0])]
     [1.0, 2.0]
     """
-    return tuple(shaping.unstack(x, axis=axis))
+    return tuple(joining.unstack(x, axis=axis))
 
 
 def flip(x: TensorLike, axis: Axis = None) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 import gradtape.numpy as gnp
 from gradtape.errors import UnsupportedFunctionError
 from gradtape.numpy import functions
-from gradtape.ops import accumulation, arithmetic, einsum, making, norms, reduction, shaping
+from gradtape.ops import accumulation, arithmetic, einsum, joining, making, norms, reduction, shaping
 from gradtape.ops import linalg as matrices
 from gradtape.ops.namespace import recorded
 from gradtape.ops.operands import weakened
@@ -36,9 +36,9 @@ def _cumulative(along: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def _split(ary: TensorLike, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     if isinstance(indices_or_sections, (int, np.integer)):
-        return list(shaping.split(ary, int(indices_or_sections), axis))
+        return list(joining.split(ary, int(indices_or_sections), axis))
     edges = [0, *(int(i) for i in indices_or_sections), making.convert_to_tensor(ary).shape[axis]]
-    return list(shaping.split(ary, [b - a for a, b in itertools.pairwise(edges)], axis))
+    return list(joining.split(ary, [b - a for a, b in itertools.pairwise(edges)], axis))
 
 
 def _concatenate(arrays: Sequence[TensorLike], axis: int | None = 0) -> Tensor:
