@@ -984,3 +984,19 @@ def test_derivatives_of_ones_own_map_over_examples() -> None:
         assert_close(accumulator.jvp(y), by_x, 1e-14)
         for mode in ("forward", "reverse"):
             assert_close(gt.jacobian(lambda x, f=f: f(x, w), mode=mode)(x), np.diag(by_x), 1e-14)
+
+
+@pytest.mark.parametrize("equation", ["i,ij->ij", "ij,ij->", "ij,kj->ik", "ii->i"])
+def test_einsum_in_a_map_within_a_map(equation: str) -> None:
+    rng = np.random.default_rng(0)
+    shapes = [(2, 3, *[4] * len(term)) for term in equation.split("->")[0].split(",")]
+    arrays = [rng.normal(size=shape) for shape in shapes]
+    got = vmap(lambda e: vmap(lambda f: gt.einsum(equation, *f), e), list(map(gt.constant, arrays)))
+    want = [[np.einsum(equation, *(a[i, j] for a in arrays)) for j in range(3)] for i in range(2)]
+    np.testing.assert_allclose(got, want)
+
+
+def test_the_jacobian_of_an_einsum_within_a_map() -> None:
+    a, x = np.random.default_rng(0).normal(size=(2, 3, 3)), np.ones((2, 3))
+    got = vmap(lambda e: gt.jacobian(lambda x: gt.einsum("ij,j->i", e[0], x))(e[1]), (a, x))
+    np.testing.assert_allclose(got, a)
