@@ -14,6 +14,7 @@ from numerics import assert_close
 
 import gradtape as gt
 from gradtape.errors import PerExampleError
+from gradtape.extending import LEADING, VECTORS, Array, op
 from gradtape.ops import batching
 from gradtape.ops import op as declaring
 from gradtape.recorders import listening
@@ -1000,3 +1001,17 @@ def test_the_jacobian_of_an_einsum_within_a_map() -> None:
     a, x = np.random.default_rng(0).normal(size=(2, 3, 3)), np.ones((2, 3))
     got = vmap(lambda e: gt.jacobian(lambda x: gt.einsum("ij,j->i", e[0], x))(e[1]), (a, x))
     np.testing.assert_allclose(got, a)
+
+
+@pytest.mark.usefixtures("scratch_registry")
+@pytest.mark.parametrize("batch", [LEADING, VECTORS])
+def test_operands_of_different_ranks_keep_their_examples_apart(batch: str) -> None:
+    """The examples' axes must meet each other, not an axis of the other operand that is as long."""
+
+    @op(vjp=(lambda xp, g, b: g * b, None), batch=batch)
+    def stretched(a: TensorLike, b: TensorLike) -> Array:
+        return a * b
+
+    a, b = np.arange(27.0).reshape(3, 3, 3), np.arange(9.0).reshape(3, 3)
+    got = vmap(lambda e: stretched(*e), (gt.constant(a), gt.constant(b)))
+    np.testing.assert_array_equal(got, [x * y for x, y in zip(a, b, strict=True)])
