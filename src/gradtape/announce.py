@@ -135,8 +135,7 @@ def _of_all_examples(op: Op, mapping: Mapping, operands: Sequence[Value], whole:
             return None if x is None else Batched(tensor_of(x), mapping) if own else tensor_of(x)
 
         with mapping:
-            given = [list(map(each, xs, differs)) for xs in (tangents, values)]
-            found = cast(Callable[..., Any], jvp)(recorded, *given)
+            found = cast(Callable[..., Any], jvp)(recorded, list(map(each, tangents, differs)), values)
         of_all = [unbatched(t, mapping) for t in found]
         return [t._value if xp is raw and t is not None else t for t in of_all]
 
