@@ -987,6 +987,16 @@ def test_derivatives_of_ones_own_map_over_examples() -> None:
             assert_close(gt.jacobian(lambda x, f=f: f(x, w), mode=mode)(x), np.diag(by_x), 1e-14)
 
 
+def test_a_first_axis_of_length_one_stands_for_all_examples() -> None:
+    pairs = vmap(lambda e: e[0] * e[1], (gt.constant([[1.0, 2.0], [3.0, 4.0]]), gt.constant([10.0])))
+    np.testing.assert_array_equal(pairs, [[10.0, 20.0], [30.0, 40.0]])
+    with gt.GradientTape() as tape:
+        shared = gt.constant([2.0])
+        tape.watch(shared)
+        y = vmap(lambda e: e[0] * e[1], (gt.constant([1.0, 3.0, 5.0]), shared), chunk_size=2)
+    np.testing.assert_array_equal(tape.gradient(y, shared), [9.0])
+
+
 @pytest.mark.parametrize("equation", ["i,ij->ij", "ij,ij->", "ij,kj->ik", "ii->i"])
 def test_einsum_in_a_map_within_a_map(equation: str) -> None:
     rng = np.random.default_rng(0)
