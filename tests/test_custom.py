@@ -1485,3 +1485,14 @@ def test_a_rule_for_tangents_knows_a_variable_argument_in_both_modes() -> None:
         y = square(w)
     np.testing.assert_array_equal(tape.gradient(y, w), 6.0)
     np.testing.assert_array_equal(acc.jvp(y), 6.0)
+
+
+def test_a_recomputation_in_a_map_whose_result_the_examples_share() -> None:
+    w = gt.Variable([1.0, 2.0])
+    f = gt.recompute_grad(lambda x: gt.reduce_sum(w * w * gt.ones_like(2.0 * x)))
+    with gt.GradientTape() as tape:
+        y = gt.vectorized_map(f, gt.zeros((3, 2)))
+    np.testing.assert_array_equal(tape.gradient(y, w), [6.0, 12.0])
+    with gt.autodiff.ForwardAccumulator(w, gt.constant([1.0, 0.0])) as acc:
+        y = gt.vectorized_map(lambda row: gt.vectorized_map(f, row), gt.zeros((3, 4, 2)))
+    np.testing.assert_array_equal(acc.jvp(y), np.full((3, 4), 2.0))
