@@ -1463,3 +1463,43 @@ def test_a_followed_value_may_not_leave_the_tape_inside_either():
 def test_only_functions_have_derivatives_of_their_own(name):
     with pytest.raises(ArgumentError, match=f"^{name}: wanted a function, got float"):
         getattr(gt, name)(3.0)
+
+
+def test_a_custom_jvp_in_a_map_with_a_tangent_of_one_argument_only() -> None:
+    product = gt.custom_jvp(lambda x, y: x * y)
+    product.defjvp(lambda p, t: (p[0] * p[1], t[0] * p[1] + t[1] * p[0]))
+    y = gt.constant(2.0)
+    with gt.autodiff.ForwardAccumulator(y, gt.constant(1.0)) as acc:
+        z = gt.vectorized_map(lambda x: product(x, y), gt.constant([1.0, 3.0]))
+    np.testing.assert_array_equal(acc.jvp(z), [1.0, 3.0])
+
+
+def test_a_rule_for_tangents_knows_a_variable_argument_in_both_modes() -> None:
+    """It gets the argument itself, so that an accumulator of its own sees where else it is read."""
+    w = gt.Variable(3.0)
+
+    @gt.custom_jvp
+    def square(x):
+        return x * w
+
+    @square.defjvp
+    def rule(primals, tangents):
+        with gt.autodiff.ForwardAccumulator(*primals, *tangents) as acc:
+            y = primals[0] * w
+        return y, acc.jvp(y)
+
+    with gt.autodiff.ForwardAccumulator(w, 1.0) as acc, gt.GradientTape() as tape:
+        y = square(w)
+    np.testing.assert_array_equal(tape.gradient(y, w), 6.0)
+    np.testing.assert_array_equal(acc.jvp(y), 6.0)
+
+
+def test_a_recomputation_in_a_map_whose_result_the_examples_share() -> None:
+    w = gt.Variable([1.0, 2.0])
+    f = gt.recompute_grad(lambda x: gt.reduce_sum(w * w * gt.ones_like(2.0 * x)))
+    with gt.GradientTape() as tape:
+        y = gt.vectorized_map(f, gt.zeros((3, 2)))
+    np.testing.assert_array_equal(tape.gradient(y, w), [6.0, 12.0])
+    with gt.autodiff.ForwardAccumulator(w, gt.constant([1.0, 0.0])) as acc:
+        y = gt.vectorized_map(lambda row: gt.vectorized_map(f, row), gt.zeros((3, 4, 2)))
+    np.testing.assert_array_equal(acc.jvp(y), np.full((3, 4), 2.0))

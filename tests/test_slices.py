@@ -680,3 +680,21 @@ def test_a_table_is_learned():
             loss = gt.reduce_mean((gt.nn.embedding_lookup(x, ids) - want[ids]) ** 2.0)
         optimizer.apply_gradients([(tape.gradient(loss, x), x)])
     np.testing.assert_allclose(x.numpy(), want, atol=1e-2)
+
+
+def test_a_step_within_a_recomputed_function_leaves_what_the_recomputation_reads() -> None:
+    table = gt.Variable(np.arange(1.0, 7.0).reshape(3, 2), trainable=False)
+
+    @gt.recompute_grad
+    def f(x):
+        y = gt.gather(table, [1, 2]) * x
+        gt.optimizers.SGD(1.0).apply_gradients([(gt.IndexedSlices(np.ones((1, 2)), [1], (3, 2)), table)])
+        return y
+
+    x = gt.constant(np.ones((2, 2)))
+    with gt.GradientTape() as tape:
+        tape.watch(x)
+        y = f(x)
+    np.testing.assert_array_equal(y, [[3.0, 4.0], [5.0, 6.0]])
+    np.testing.assert_array_equal(tape.gradient(y, x), [[3.0, 4.0], [5.0, 6.0]])
+    np.testing.assert_array_equal(table, [[1.0, 2.0], [2.0, 3.0], [5.0, 6.0]])

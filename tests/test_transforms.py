@@ -929,3 +929,29 @@ def test_threads_do_not_meet():
         thread.join()
     for n in range(2, 6):
         assert_close(results[n], np.diag(n * (n - 1) * X ** (n - 2)), EXACT)
+
+
+@pytest.mark.parametrize("size", [None, 1, 2])
+@pytest.mark.parametrize("of", ["forward", "auto", "hessian"])
+def test_all_parts_of_a_matrix_are_of_one_function(of: str, size: int | None) -> None:
+    """However often it runs: with the same random numbers and variables, which it assigns once."""
+    count = gt.Variable(np.float64(0.0))
+    seen = []
+
+    def f(x):
+        count.assign_add(1.0)
+        noise = gt.random.normal([], dtype="float64")
+        seen.append(float(noise))
+        y = count * noise * x**2
+        return gt.reduce_sum(y) if of == "hessian" else gt.concat([y, y], 0)
+
+    x = np.array([1.0, 2.0, 3.0])
+    if of == "hessian":
+        got = gt.hessian(f, chunk_size=size)(x)
+        want = 2.0 * seen[0] * np.eye(3)
+    else:
+        got = gt.jacobian(f, mode=of, chunk_size=size)(x)
+        want = 2.0 * seen[0] * np.concatenate([np.diag(x)] * 2)
+    np.testing.assert_allclose(got, want)
+    assert count.numpy() == 1.0
+    assert len(set(seen)) == 1

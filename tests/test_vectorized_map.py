@@ -14,6 +14,7 @@ from numerics import assert_close
 
 import gradtape as gt
 from gradtape.errors import PerExampleError
+from gradtape.extending import LEADING, VECTORS, Array, op
 from gradtape.ops import batching
 from gradtape.ops import op as declaring
 from gradtape.recorders import listening
@@ -984,3 +985,43 @@ def test_derivatives_of_ones_own_map_over_examples() -> None:
         assert_close(accumulator.jvp(y), by_x, 1e-14)
         for mode in ("forward", "reverse"):
             assert_close(gt.jacobian(lambda x, f=f: f(x, w), mode=mode)(x), np.diag(by_x), 1e-14)
+
+
+def test_a_first_axis_of_length_one_stands_for_all_examples() -> None:
+    pairs = vmap(lambda e: e[0] * e[1], (gt.constant([[1.0, 2.0], [3.0, 4.0]]), gt.constant([10.0])))
+    np.testing.assert_array_equal(pairs, [[10.0, 20.0], [30.0, 40.0]])
+    with gt.GradientTape() as tape:
+        shared = gt.constant([2.0])
+        tape.watch(shared)
+        y = vmap(lambda e: e[0] * e[1], (gt.constant([1.0, 3.0, 5.0]), shared), chunk_size=2)
+    np.testing.assert_array_equal(tape.gradient(y, shared), [9.0])
+
+
+@pytest.mark.parametrize("equation", ["i,ij->ij", "ij,ij->", "ij,kj->ik", "ii->i"])
+def test_einsum_in_a_map_within_a_map(equation: str) -> None:
+    rng = np.random.default_rng(0)
+    shapes = [(2, 3, *[4] * len(term)) for term in equation.split("->")[0].split(",")]
+    arrays = [rng.normal(size=shape) for shape in shapes]
+    got = vmap(lambda e: vmap(lambda f: gt.einsum(equation, *f), e), list(map(gt.constant, arrays)))
+    want = [[np.einsum(equation, *(a[i, j] for a in arrays)) for j in range(3)] for i in range(2)]
+    np.testing.assert_allclose(got, want)
+
+
+def test_the_jacobian_of_an_einsum_within_a_map() -> None:
+    a, x = np.random.default_rng(0).normal(size=(2, 3, 3)), np.ones((2, 3))
+    got = vmap(lambda e: gt.jacobian(lambda x: gt.einsum("ij,j->i", e[0], x))(e[1]), (a, x))
+    np.testing.assert_allclose(got, a)
+
+
+@pytest.mark.usefixtures("scratch_registry")
+@pytest.mark.parametrize("batch", [LEADING, VECTORS])
+def test_operands_of_different_ranks_keep_their_examples_apart(batch: str) -> None:
+    """The examples' axes must meet each other, not an axis of the other operand that is as long."""
+
+    @op(vjp=(lambda xp, g, b: g * b, None), batch=batch)
+    def stretched(a: TensorLike, b: TensorLike) -> Array:
+        return a * b
+
+    a, b = np.arange(27.0).reshape(3, 3, 3), np.arange(9.0).reshape(3, 3)
+    got = vmap(lambda e: stretched(*e), (gt.constant(a), gt.constant(b)))
+    np.testing.assert_array_equal(got, [x * y for x, y in zip(a, b, strict=True)])

@@ -1,5 +1,6 @@
 """An op for one call of a function that has a derivative of its own, and how it is told to the recorders."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -57,7 +58,8 @@ def name_of(f: Callable[..., Any]) -> str:
 
 
 def made_op(name: str, operands: Sequence[Value], gradients: Gradients) -> Op:
-    """An op for one call, whose rules are `gradients`, run once in each sweep."""
+    """An op for one call, whose rules are `gradients`, run once a sweep, within the maps of the call."""
+    gradients = _within([m for m in listening() if isinstance(m, Mapping)], gradients)
     face = Op(name, gradients, (), "")  # that the rules know; if they knew the op itself, it would be a cycle
     op = Op(name, gradients, (), "")
 
@@ -75,6 +77,21 @@ def made_op(name: str, operands: Sequence[Value], gradients: Gradients) -> Op:
 
     op.rules = tuple(rule(i) for i, x in enumerate(operands) if x.dtype.kind in "fc")
     return op
+
+
+def _within(mappings: Sequence[Mapping], gradients: Gradients) -> Gradients:
+    """The same within these mappings, since the function may have read what differs from example to example
+    even where neither its operands nor its results do.
+    """
+
+    def found(cotangents: list[Tensor | None]) -> list[Tensor | None]:
+        with contextlib.ExitStack() as entered:
+            for mapping in mappings:
+                if mapping not in listening():
+                    entered.enter_context(mapping)
+            return gradients(cotangents)
+
+    return found if mappings else gradients
 
 
 def announce(op: Op, operands: Sequence[Value], results: Sequence[Tensor]) -> list[Tensor]:
@@ -135,8 +152,7 @@ def _of_all_examples(op: Op, mapping: Mapping, operands: Sequence[Value], whole:
             return None if x is None else Batched(tensor_of(x), mapping) if own else tensor_of(x)
 
         with mapping:
-            given = [list(map(each, xs, differs)) for xs in (tangents, values)]
-            found = cast(Callable[..., Any], jvp)(recorded, *given)
+            found = cast(Callable[..., Any], jvp)(recorded, list(map(each, tangents, differs)), values)
         of_all = [unbatched(t, mapping) for t in found]
         return [t._value if xp is raw and t is not None else t for t in of_all]
 

@@ -304,11 +304,8 @@ def _with_jvp(
         return [by_place.get(i) for i in places]
 
     def jvp(xp: Namespace, tangents: Sequence[Any], values: Sequence[Any]) -> list[Any]:
-        there = primals.copy()
-        for i, value in zip(places, values, strict=False):
-            there[i] = tensor_of(value)
         given = {i: tensor_of(t) for i, t in zip(places, tangents, strict=False) if t is not None}
-        pushed = _pushed(what, rule, rebuild, there, given, likes)
+        pushed = _pushed(what, rule, rebuild, primals, given, likes)
         return [t._value if xp is raw else t for t in pushed]
 
     op = made_op(name, list(operands.values()), gradients)
@@ -346,6 +343,6 @@ def _pushed(
 def _no_tangent(x: Any) -> Tensor | None:
     """Zeros like a number or an array; None for anything else."""
     try:
-        return like_of(Tensor(convert_to_array(x))).zeros()
+        return like_of(x if isinstance(x, Value) else Tensor(convert_to_array(x))).zeros()
     except (DTypeError, ShapeError):
         return None

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradtape.errors import DTypeError, NotATensorError, ShapeError, StructureError
 from gradtape.ops.scatter import add_blocks
+from gradtape.replay import view
 from gradtape.slices import IndexedSlices
 from gradtape.tensor import Array, Tensor, TensorLike, Variable, as_array, convert_to_array
 
@@ -18,8 +19,6 @@ __all__ = ["SGD", "Adam", "Optimizer"]
 LearningRate: TypeAlias = float | Callable[[int], float]
 # What to change: a variable, the rows of it (None: all), and the gradient, of those rows.
 Change: TypeAlias = tuple[Variable, Array | None, Array]
-
-_UNSHARED = Variable([0.0], trainable=False)
 
 
 class Optimizer:
@@ -180,17 +179,18 @@ def _zeros(value: Array) -> Array:
 
 
 def _references(variable: Variable) -> int:
-    return sys.getrefcount(variable._value)
+    return sys.getrefcount(variable._current)
 
 
 def _unshared(variable: Variable) -> bool:
     """Whether nobody but the variable sees its array, so that a change of it in place changes no other value.
 
     Views, tensors and what tapes keep all hold references to the array. How many there are without them
-    differs between versions of Python: the same count of an array that is known to be alone tells.
+    differs between versions of Python: the same count of an array that is known to be alone tells. Where
+    variables are looked at through a view, it may have noted the array.
     """
-    owned = variable._value.flags.owndata and variable._value.flags.writeable
-    return owned and _references(variable) <= _references(_UNSHARED)
+    owned = variable._current.flags.owndata and variable._current.flags.writeable
+    return view() is None and owned and _references(variable) <= _references(Variable([0.0]))
 
 
 def _summed(slices: IndexedSlices) -> tuple[Array, Array]:

@@ -124,6 +124,6 @@ class Replaying(Pinned):
             bits.state = state
             return Generator(bits)
         raise RecomputationError(
-            "recompute_grad: the recomputation draws more random numbers than the forward pass did; "
-            "the function must do the same each time it is called"
+            "a function that is run again draws more random numbers than it did at first; it must do the "
+            "same each time it is called"
         )

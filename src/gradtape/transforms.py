@@ -18,6 +18,7 @@ from gradtape.errors import ArgumentError
 from gradtape.forward import ForwardAccumulator
 from gradtape.jacobians import chunks
 from gradtape.ops.op import recorded
+from gradtape.replay import Noting, Replaying
 from gradtape.tape import GradientTape
 from gradtape.tensor import Tensor, Value
 
@@ -157,7 +158,8 @@ def jacobian(
 
     mode: "reverse" carries the cotangents of all elements of the value in one sweep, "forward" the tangents
     of all elements of the argument in one forward pass; "auto" takes the smaller side, at the price of
-    running `f` once more if that is forward. chunk_size: how many at a time at most. For structures, the
+    running `f` once more if that is forward. chunk_size: how many at a time at most. Where `f` runs several
+    times, it sees variables as at first, draws the same random numbers, and assigns once. For structures, the
     Jacobian has the structure of the value, whose leaves have that of the argument. Raises DTypeError for
     complex numbers, whose Jacobian is a matter of convention; other errors as in `grad`.
 
@@ -176,9 +178,10 @@ def jacobian(
             call.require_real([*call.primals, *ys])
             return ys
 
-        found = None if mode == "forward" else _swept(run, call.primals, mode == "auto", chunk_size)
+        again = _repeatable(run)
+        found = None if mode == "forward" else _swept(again, call.primals, mode == "auto", chunk_size)
         if found is None:
-            found = _pushed("jacobian", run, call.primals, chunk_size)
+            found = _pushed("jacobian", again, call.primals, chunk_size)
         return call.answer(call.in_value([call.like_arguments(of_y) for of_y in found]))
 
     return face("jacobian", f, argnums, transformed)
@@ -206,10 +209,27 @@ def hessian(
             call.require_real([*call.primals, y])
             return gradients
 
-        found = _pushed("hessian", run, call.primals, chunk_size)
+        found = _pushed("hessian", _repeatable(run), call.primals, chunk_size)
         return call.answer(call.in_arguments([call.like_arguments(of_x) for of_x in found]))
 
     return face("hessian", f, argnums, transformed)
+
+
+def _repeatable(run: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]:
+    """`run`, which from its second call on sees the variables and random numbers of its first, and assigns
+    none, so that all parts of a matrix are of one function.
+    """
+    notes: Noting | None = None
+
+    def again() -> list[Tensor]:
+        nonlocal notes
+        if notes is not None:
+            with Replaying(notes.first, notes.states):
+                return run()
+        with Noting() as notes:
+            return run()
+
+    return again
 
 
 def _swept(

@@ -148,7 +148,8 @@ def _batched(
     if least is not None:
         if min(x.ndim for x in operands) <= least:  # it says so itself, and must not see the examples' axis
             op.forward(*[np.zeros(x.shape[1:], x.dtype) for x in operands], *statics)
-        return op.call(*given, *statics)
+        rank = max(x.ndim for x in operands) - 1
+        return op.call(*[lead(recorded, x, rank) for x in operands], *statics)
     out = op.batch(recorded, *given, *statics) if callable(op.batch) else NotImplemented
     if out is not NotImplemented:
         return out

@@ -20,6 +20,12 @@ __all__ = ["einsum", "tensordot"]
 
 # -- labelled axes: a label is one character -----------------------------------------------------------------
 
+_FIRST = 0xE000  # of the characters that are nobody's letters; they label axes that have none
+
+
+def _labels(n: int) -> list[str]:
+    return [chr(_FIRST + i) for i in range(n)]
+
 
 def _collapse_vjp(xp: Namespace, g: Any, x_shape: tuple[int, ...], labels: str, to: str) -> Any:
     """g laid along the first axis of each label of x, spread over summed ones, and kept to the diagonals."""
@@ -38,14 +44,22 @@ def _collapse_vjp(xp: Namespace, g: Any, x_shape: tuple[int, ...], labels: str, 
     return xp.broadcast_to(g, x_shape)
 
 
-_EXAMPLES = chr(0xF8FF)  # the label of the axis of examples
+def _examples(*labels: str) -> str:
+    """The label of the axis of examples: none of these, which maps around this one may have put there."""
+    used = "".join(labels)
+    return next(c for c in map(chr, range(0xF8FF, _FIRST, -1)) if c not in used)
+
+
+def _collapsed_behind(xp: Namespace, x: Any, labels: str, to: str) -> Any:
+    e = _examples(labels)
+    return xp._collapse(x, e + labels, e + to)
 
 
 @op(
     vjp=_collapse_vjp,
     dtypes="efdFD",
     jvp=LINEAR,
-    batch=lambda xp, x, labels, to: xp._collapse(x, _EXAMPLES + labels, _EXAMPLES + to),
+    batch=_collapsed_behind,
     samples=[
         Sample((3, 4), labels="ij", to="ji"),
         Sample((2, 3, 4), labels="ijk", to="k"),
@@ -118,11 +132,12 @@ def _contract_as_matrices(a: Array, b: Array, pair: _Pair) -> Array:
 
 
 def _contract_behind(xp: Namespace, a: Any, b: Any, left: str, right: str, to: str) -> Any:
+    e = _examples(left, right)
     if a.shape[0] != b.shape[0]:
         if a.shape[0] == 1:
-            return xp._contract(alone(xp, a), b, left, _EXAMPLES + right, _EXAMPLES + to)
-        return xp._contract(a, alone(xp, b), _EXAMPLES + left, right, _EXAMPLES + to)
-    return xp._contract(a, b, _EXAMPLES + left, _EXAMPLES + right, _EXAMPLES + to)
+            return xp._contract(alone(xp, a), b, left, e + right, e + to)
+        return xp._contract(a, alone(xp, b), e + left, right, e + to)
+    return xp._contract(a, b, e + left, e + right, e + to)
 
 
 @op(
@@ -165,12 +180,6 @@ def _contract(a: TensorLike, b: TensorLike, left: str, right: str, to: str) -> A
 
 
 # -- tensordot and einsum ------------------------------------------------------------------------------------
-
-_FIRST = 0xE000  # of the characters that are nobody's letters; they label axes that have none
-
-
-def _labels(n: int) -> list[str]:
-    return [chr(_FIRST + i) for i in range(n)]
 
 
 def _axes_pair(axes: Any, a_ndim: int, b_ndim: int) -> tuple[list[int], list[int]]:

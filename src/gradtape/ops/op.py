@@ -359,7 +359,7 @@ def _general(op: Op, layout: Layout, promote: Sequence[str]) -> Forward:
             values, keys = [full[0]._value], [full[0]._key]
         else:
             values, keys = convert(full[:n])
-            if any(type(v) is Batched for v in values):
+            if Batched in map(type, values):
                 statics = [static(v) for v in full[n:]]
                 return over_examples(op, values, keys, statics, derive)
         values.extend([v if v is None or type(v) in PYTHON else static(v) for v in full[n:]])
@@ -397,7 +397,7 @@ def _variadic(op: Op, layout: Layout, rules: Sequence[Forward | None]) -> Forwar
         return sized
 
     def shapes_of(values: list[Any]) -> list[Any]:
-        return [tuple(np.shape(value) if np.isscalar(value) else value.shape for value in values)]
+        return [tuple([value.shape for value in values])]
 
     def call(*args: Any, **keywords: Any) -> Tensor:
         given, *rest = layout.complete(op.name, args, keywords)
@@ -406,7 +406,7 @@ def _variadic(op: Op, layout: Layout, rules: Sequence[Forward | None]) -> Forwar
         operands = list(given)
         values, keys = operands_together(range(len(operands)), False, operands)
         statics = [static(value) for value in rest]
-        if any(type(value) is Batched for value in values):
+        if Batched in map(type, values):
             return cast(
                 Tensor, over_examples(op, values, keys, statics, shapes_of, True, of_arity(len(values)))
             )
