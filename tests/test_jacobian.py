@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from numerics import assert_close
 
 import gradtape as gt
+from gradtape import recorders
 from gradtape.recorders import listening
 
 
@@ -481,3 +483,93 @@ def test_of_a_vectorized_map():
     want = np.stack([np.eye(2) * (r @ r) + 2 * np.outer(r, r) for r in M])
     check(tape.batch_jacobian(y, m), want)
     check(tape.jacobian(y, m), np.einsum("bij,bc->bicj", want, np.eye(3)))
+
+
+# -- what need not be multiplied -----------------------------------------------------------------------------
+
+A = np.arange(12.0).reshape(4, 3) / 7.0 - 0.5
+
+
+def like(x: gt.Tensor, a: np.ndarray) -> gt.Tensor:
+    """A matrix of real numbers, or, for complex x, of complex ones."""
+    return gt.constant(a * (1.0 + 0.5j) if x.dtype.kind == "c" else a)
+
+
+STARTS = {
+    "a vector through a matrix": lambda x: gt.tanh(gt.linalg.matvec(like(x, A), x)),
+    "by @": lambda x: gt.exp(like(x, A) @ gt.sin(x)),
+    "transposed": lambda x: gt.tanh(gt.linalg.matvec(like(x, A.T), x, transpose_a=True)),
+    "adjoint": lambda x: gt.tanh(gt.matmul(like(x, A.T), x, adjoint_a=True)),
+    "elementwise only": lambda x: gt.exp(gt.sin(x)) * 2.0,
+    "the identity": lambda x: gt.identity(x),
+    "two operands": lambda x: gt.sin(x) * gt.exp(x),
+    "the same twice": lambda x: gt.sin(x) * gt.sin(x),
+    "two dtypes": lambda x: gt.sin(x) * gt.constant(np.float32(2.0)),
+    "stretched": lambda x: gt.tanh(gt.reduce_sum(x) + gt.zeros((4,), "float64")),
+    "many rows": lambda x: gt.tanh(gt.constant(A) @ gt.stack([x, 2.0 * x], 1)),
+    "several results": lambda x: gt.sin(gt.unstack(gt.exp(x))[1]),
+    "sorted": lambda x: gt.tanh(gt.sort(x)),
+}
+
+
+@pytest.mark.parametrize("f", STARTS.values(), ids=STARTS)
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_jacobians_that_start_from_a_diagonal(f: Any, dtype: str) -> None:
+    if dtype == "complex128" and f in (STARTS["sorted"], STARTS["stretched"]):
+        return
+    x = gt.constant(np.array([0.3, -0.7, 1.1]).astype(dtype) * (1 if dtype == "float64" else 1 + 0.5j))
+    with gt.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        inner = gt.sin(x)
+        y = f(inner)
+        gt.exp(y)  # what does not lead to the target
+    sources = [x, inner, y]
+    by_loop = tape.jacobian(y, sources, experimental_use_pfor=False)
+    for size in (None, 1, 2):
+        for got, want in zip(tape.jacobian(y, sources, chunk_size=size), by_loop, strict=True):
+            assert got.dtype == want.dtype
+            assert_close(got, want, 1e-14)
+        assert_close(tape.jacobian(y, x, chunk_size=size), by_loop[0], 1e-14)
+
+
+class Heard:
+    """Hears the names of the ops that run."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def record(self, op: Any, keys: Any, values: Any, uniform: bool) -> None:
+        self.names.append(op.name)
+
+    def accessed(self, variable: Any) -> None: ...
+
+    def follows(self, key: int) -> bool:
+        return False
+
+
+def test_the_identity_is_not_multiplied() -> None:
+    """One product of matrices for two matrices, and none for one."""
+    a, x = gt.constant(A[:3]), gt.constant(np.array([0.3, -0.7, 1.1]))
+    for layers in (1, 2, 3):
+        with gt.GradientTape() as tape:
+            tape.watch(x)
+            y = x
+            for _ in range(layers):
+                y = gt.tanh(gt.linalg.matvec(a, y))
+        heard = Heard()
+        recorders.push(heard)
+        tape.jacobian(y, x)
+        recorders.pop(heard)
+        assert sum(name in ("matvec", "matmul") for name in heard.names) == layers - 1, heard.names
+
+
+def test_second_derivatives_of_a_jacobian_that_starts_from_a_diagonal() -> None:
+    def f(x: Any) -> Any:
+        return gt.tanh(gt.constant(A) @ gt.sin(x))
+
+    x = np.array([0.3, -0.7, 1.1])
+    forward = gt.jacobian(gt.jacobian(f, mode="forward"), mode="forward")(x)
+    assert_close(gt.jacobian(gt.jacobian(f, mode="reverse"), mode="reverse")(x), forward, 1e-13)
+    assert_close(gt.jacobian(gt.jacobian(f, mode="reverse"), mode="forward")(x), forward, 1e-13)
+    mapped = gt.vectorized_map(gt.jacobian(f, mode="reverse"), np.stack([x, 2.0 * x]))
+    assert_close(mapped, np.stack([gt.jacobian(f)(x), gt.jacobian(f)(2.0 * x)]), 1e-14)

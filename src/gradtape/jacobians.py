@@ -1,7 +1,8 @@
 """Whole Jacobians: many cotangents swept backwards at once, or one after the other."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,48 +14,109 @@ from gradtape.slices import IndexedSlices, Rows, densified
 from gradtape.sweep import Edge, sweep
 from gradtape.tensor import Tensor, Value
 
-__all__ = ["chunks", "one_by_one", "one_hot_rows", "together"]
+__all__ = ["Seeds", "chunks", "one_by_one", "one_hot_rows", "together"]
+
+
+# The cotangents from one place to another among all that are wanted, stacked.
+Seeds: TypeAlias = Callable[[int, int], Any]
+
+
+def one_hot_seeds(target: Value) -> Seeds:
+    """The cotangents of each element of the target by itself."""
+
+    def seeds(start: int, stop: int) -> np.ndarray[Any, Any]:
+        rows = one_hot_rows(start, stop, target.size, target.dtype)
+        return rows.reshape(stop - start, *target.shape)
+
+    return seeds
 
 
 def together(
-    edges: Callable[[bool], list[Edge]],
+    edges: list[Edge],
     target: Value,
     sources: Sequence[Value],
-    seeds: Callable[[int, int], np.ndarray[Any, Any]],
+    seeds: Seeds | None,
     spans: Iterable[tuple[int, int, bool]],
 ) -> list[Tensor | None]:
     """The cotangents of the sources for many of the target, with an axis in front that counts them.
 
-    edges: gives those to sweep, told whether it is the last time; seeds: the cotangents of a span, (n,
-    *target.shape); spans: from where to where, and whether it is the last.
+    edges are consumed; seeds: the cotangents of a span, (n, *target.shape), or None for those of each element
+    by itself; spans: from where to where, and whether it is the last.
     """
     wanted = {source._key for source in sources}
+    key = target._key
+    if seeds is None:
+        key, seeds = _written_down(edges, target, wanted)
     parts: list[list[Tensor | None]] = []
     for start, stop, last in spans:
         with Mapping(stop - start) as mapping:
-            seed = Batched(Tensor(seeds(start, stop)), mapping)
-            found = sweep(recorded, edges(last), {target._key: seed}, wanted)
+            seed = Batched(recorded.convert_to_tensor(seeds(start, stop)), mapping)
+            found = sweep(recorded, edges if last else edges.copy(), {key: seed}, wanted)
         parts.append([unbatched(found.get(source._key), mapping) for source in sources])
     if len(parts) == 1:
         return parts[0]
     return [None if rows[0] is None else recorded.concat(rows, 0) for rows in zip(*parts, strict=True)]
 
 
+def _written_down(edges: list[Edge], target: Value, wanted: Collection[int]) -> tuple[int, Seeds]:
+    """Takes off the last edges as long as the Jacobian beyond them can be written down without a product.
+
+    Through elementwise ops of one operand it stays diagonal, and an op that declares `rows` makes a matrix of
+    that. Returns the key of the value that was reached, and the target's Jacobian by it, as seeds.
+    """
+    key = target._key
+    diagonal: Any = None
+    while key not in wanted and (edge := _lone_edge(edges, key)) is not None:
+        _, source, rule, saved, keys, _ = edge
+        kept = rule.wrap(saved, keys)
+        d = Tensor(np.ones(target.shape, target.dtype)[()]) if diagonal is None else diagonal
+        if rule.op.broadcasts:
+            diagonal = rule.pull(recorded, d, kept)
+        else:
+            rows = rule.rows(recorded, d, kept) if rule.rows and target.ndim == 1 else NotImplemented
+            if rows is NotImplemented:
+                break
+            edges.pop()
+            return source, functools.partial(_cut, rows)
+        edges.pop()
+        key = source
+    seeds = one_hot_seeds(target)
+    return key, seeds if diagonal is None else lambda start, stop: seeds(start, stop) * diagonal
+
+
+def _lone_edge(edges: list[Edge], key: int) -> Edge | None:
+    """The edge that alone leads to the value of this key, if its cotangent needs no fitting; takes off those
+    that lead elsewhere.
+    """
+    while edges and key not in (edges[-1][0] if type(edges[-1][0]) is tuple else (edges[-1][0],)):
+        edges.pop()
+    alone = edges and edges[-1][0] == key and edges[-1][-1] is None
+    return edges[-1] if alone and not (len(edges) > 1 and edges[-2][0] == key) else None
+
+
+def _cut(rows: Tensor, start: int, stop: int) -> Tensor:
+    return rows if stop - start == rows.shape[0] else rows[start:stop]
+
+
 def one_by_one(
-    edges: Callable[[bool], list[Edge]],
+    edges: list[Edge],
     target: Value,
     sources: Sequence[Value],
-    seeds: Callable[[int, int], np.ndarray[Any, Any]],
+    seeds: Seeds | None,
     spans: Iterable[tuple[int, int, bool]],
 ) -> list[Tensor | None]:
     """The same by one sweep for each cotangent."""
     wanted = {source._key for source in sources}
     bare = not listening()
+    seeds = one_hot_seeds(target) if seeds is None else seeds
     rows: list[list[Any]] = []
     for start, stop, last in spans:
         seed = seeds(start, stop)[0, ...][()]
         found = sweep(
-            raw if bare else recorded, edges(last), {target._key: seed if bare else Tensor(seed)}, wanted
+            raw if bare else recorded,
+            edges if last else edges.copy(),
+            {target._key: seed if bare else Tensor(seed)},
+            wanted,
         )
         rows.append([_dense(found.get(source._key)) for source in sources])
     return [None if column[0] is None else recorded.stack(list(column)) for column in zip(*rows, strict=True)]

@@ -4,7 +4,7 @@ import contextlib
 import enum
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from gradtape import recorders
 from gradtape.batched import alias
 from gradtape.errors import DTypeError, NotATensorError, ShapeError, TapeStateError, TapeUsedError
-from gradtape.jacobians import chunks, one_by_one, one_hot_rows, together
+from gradtape.jacobians import Seeds, chunks, one_by_one, one_hot_rows, together
 from gradtape.ops.op import Op, raw, recorded
 from gradtape.ops.rule import Rule
 from gradtape.recorders import access, listening, local
@@ -325,7 +325,7 @@ class GradientTape:
             x,
             flat,
             x.size,
-            lambda start, stop: one_hot_rows(start, stop, x.size, x.dtype).reshape(stop - start, *x.shape),
+            None,
             experimental_use_pfor,
             chunk_size,
             progress,
@@ -404,7 +404,7 @@ class GradientTape:
         target: Value,
         sources: list[Value],
         n: int,
-        seeds: Callable[[int, int], np.ndarray[Any, Any]],
+        seeds: Seeds | None,
         at_once: bool,
         chunk_size: int | None,
         progress: bool,
@@ -415,9 +415,7 @@ class GradientTape:
         edges = self._taken()
         if target.dtype.kind not in "fc":
             return [None] * len(sources)
-        return (together if at_once else one_by_one)(
-            lambda last: edges if last else edges.copy(), target, sources, seeds, spans
-        )
+        return (together if at_once else one_by_one)(edges, target, sources, seeds, spans)
 
     def _refuse_if_used(self, name: str) -> None:
         if self._used:

@@ -158,12 +158,35 @@ def _matvec_behind(xp: Namespace, a: Any, b: Any, transpose_a: bool, adjoint_a: 
     return xp.matvec(lead(xp, a, batch + 1), lead(xp, b, batch), transpose_a, adjoint_a)
 
 
+def _matvec_rows(
+    xp: Namespace, d: Any, a: Any, b_shape: tuple[int, ...], transpose_a: bool, adjoint_a: bool
+) -> Any:
+    """c = A b: for the cotangent d[i] e_i, that of b is conj(A)[i] d[i]."""
+    if len(a.shape) != 2 or len(b_shape) != 1:
+        return NotImplemented
+    return xp.expand_dims(d, -1) * xp.conj(_seen(xp, a, transpose_a, adjoint_a))
+
+
+def _matmul_rows(
+    xp: Namespace,
+    d: Any,
+    a: Any,
+    b_shape: tuple[int, ...],
+    transpose_a: bool,
+    transpose_b: bool,
+    adjoint_a: bool,
+    adjoint_b: bool,
+) -> Any:
+    return _matvec_rows(xp, d, a, b_shape, transpose_a, adjoint_a)
+
+
 @op(
     promote=("a", "b"),
     vjp=(_matmul_left, _matmul_right),
     dtypes="efdFD",
     jvp=MULTILINEAR,
     batch=_matmul_behind,
+    rows={"b": _matmul_rows},
     samples=[
         Sample((3, 4), (4, 2)),
         Sample((4, 3), (4, 2), transpose_a=True),
@@ -219,6 +242,7 @@ def matmul(
 @op(
     promote=("a", "b"),
     vjp=(_matvec_left, _matvec_right),
+    rows={"b": _matvec_rows},
     dtypes="efdFD",
     jvp=MULTILINEAR,
     batch=_matvec_behind,

@@ -22,7 +22,8 @@ op, whose rule also gets the operand's position, `i`. All other parameters are s
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
@@ -267,6 +268,7 @@ def op(
     differentiable: bool = True,
     promote: Sequence[str] = (),
     sparse: Forward | None = None,
+    rows: Mapping[str, Forward] = MappingProxyType({}),
 ) -> Callable[[Callable[P, Any]], Callable[P, Tensor]]:
     """Declares an op by its forward, which the decorated function is, and its vector-Jacobian products.
 
@@ -287,7 +289,9 @@ def op(
 
     promote: the operands that share a dtype, so that numbers and lists among them take it from the others.
     sparse: the first operand's rule where a tape watches that operand itself, which may give
-    `xp.indexed_slices`.
+    `xp.indexed_slices`. rows: for an operand, by name, a rule with the parameters of its `vjp`, which gets a
+    vector d in place of g and returns what `vjp` makes of all d[i] e_i, stacked, or NotImplemented; with it a
+    Jacobian need not multiply by the identity.
 
     >>> @gt.extending.op(vjp=lambda xp, g: xp.mirrored(g), jvp=gt.extending.LINEAR)
     ... def mirrored(x: gt.extending.TensorLike) -> gt.extending.Array:
@@ -322,6 +326,9 @@ def op(
             made.jvp = jvp_of(made, jvp, layout)
             if sparse is not None:
                 made.rules[0].sparse = vjp_rule(made, 0, sparse, layout)
+            for rule in made.rules:
+                if rows.get(layout.names[rule.index]):
+                    rule.rows = vjp_rule(made, rule.index, rows[layout.names[rule.index]], layout).pull
             call = _general(made, layout, promote)
         return cast(Callable[P, Tensor], _declare(made, call, template, template))
 

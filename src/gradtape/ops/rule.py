@@ -52,9 +52,11 @@ class Rule:
     convention that a gradient is the conjugate of the holomorphic derivative. `factor` tells a sweep of the
     two commonest products, by 1 and by the kept value, that need no call. `sparse` is the rule, if there is
     one, for an operand whose cotangent nothing will take further, so that it may be IndexedSlices.
+    `rows(xp, d, saved)` is, if there is one, what `pull` makes of the cotangents d[i] e_i of a vector, all of
+    them stacked, at the cost of no product; NotImplemented where there is no such way.
     """
 
-    __slots__ = ("_conjugate", "factor", "index", "op", "place", "pull", "sparse", "take")
+    __slots__ = ("_conjugate", "factor", "index", "op", "place", "pull", "rows", "sparse", "take")
 
     def __init__(self, op: "Op", index: int, pull: Forward, positions: Sequence[int]) -> None:
         self.op = op
@@ -63,6 +65,7 @@ class Rule:
         self._conjugate: Rule | None = None  # none but itself, which would be a cycle
         self.factor: str | None = None
         self.sparse: Rule | None = None
+        self.rows: Forward | None = None
         self.take: Any = itemgetter(*positions) if positions else None
         self.place: Any = positions[0] if len(positions) == 1 else None
 
