@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import platform
 import subprocess
 import sys
 import tomllib
@@ -159,6 +160,30 @@ def test_the_import_is_light_and_stays_light_until_an_op_needs_more():
     assert not at_work & {"scipy", "matplotlib", "numpy.random"}
     special = modules_after("import gradtape as gt\ngt.math.lgamma([1.0])\ngt.random.normal([1])")
     assert {"scipy.special", "numpy.random"} <= special
+
+
+FAULTS = """
+import resource
+import numpy as np
+{imports}
+for n in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        some = [np.ones(100_000) for _ in range(6)]
+        del some
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc is what is asked")
+def test_freed_arrays_are_kept_for_the_next():
+    """Else each page of a large array would be faulted in anew, each time."""
+    faults = {}
+    for imports in ("", "import gradtape"):
+        code = FAULTS.replace("{imports}", imports)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        faults[imports] = int(done.stdout)
+    assert faults["import gradtape"] < 0.1 * faults[""], faults
 
 
 def test_the_version_is_one():

@@ -14,6 +14,7 @@ import numpy as _numpy
 import gradtape.numpy.protocols
 import gradtape.operators  # noqa: F401  (gives tensors Python's operators)
 from gradtape import autodiff, errors, extending, linalg, math, nn, optimizers, random, testing
+from gradtape.allocation import use_the_heap as _use_the_heap
 from gradtape.batching import vectorized_map
 from gradtape.custom import custom_gradient, custom_jvp
 from gradtape.module import Module
@@ -131,6 +132,8 @@ from gradtape.tensor import Tensor, Variable, is_tensor
 from gradtape.transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
 __version__ = "0.1.0"
+
+_use_the_heap()
 
 newaxis = None
 float16, float32, float64 = (_numpy.dtype(name) for name in ("float16", "float32", "float64"))

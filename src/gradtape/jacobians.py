@@ -50,12 +50,13 @@ def together(
     parts: list[list[Tensor | None]] = []
     for start, stop, last in spans:
         with Mapping(stop - start) as mapping:
-            seed = Batched(recorded.convert_to_tensor(seeds(start, stop)), mapping)
+            rows = seeds(start, stop)
+            seed = Batched(rows if isinstance(rows, Tensor) else Tensor(rows), mapping)
             found = sweep(recorded, edges if last else edges.copy(), {key: seed}, wanted)
         parts.append([unbatched(found.get(source._key), mapping) for source in sources])
     if len(parts) == 1:
         return parts[0]
-    return [None if rows[0] is None else recorded.concat(rows, 0) for rows in zip(*parts, strict=True)]
+    return [None if part[0] is None else recorded.concat(part, 0) for part in zip(*parts, strict=True)]
 
 
 def _written_down(edges: list[Edge], target: Value, wanted: Collection[int]) -> tuple[int, Seeds]:

@@ -320,22 +320,9 @@ class GradientTape:
         flat, rebuild = unflattened(sources)
         for source in flat:
             require_dense(source, "jacobian: source")
-        rows = self._rows(
-            "jacobian",
-            x,
-            flat,
-            x.size,
-            None,
-            experimental_use_pfor,
-            chunk_size,
-            progress,
-        )
-        return rebuild(
-            [
-                _matrix(g, (*x.shape, *source.shape), source, choice)
-                for g, source in zip(rows, flat, strict=True)
-            ]
-        )
+        rows = self._rows("jacobian", x, flat, x.size, None, experimental_use_pfor, chunk_size, progress)
+        by_source = zip(rows, flat, strict=True)
+        return rebuild([_matrix(g, (*x.shape, *source.shape), source, choice) for g, source in by_source])
 
     def batch_jacobian(
         self,
