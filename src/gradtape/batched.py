@@ -1,13 +1,13 @@
 """Many examples at once: tensors that hold one value for each, and the mapping that they belong to."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 import numpy as np
 
 from gradtape import recorders
-from gradtape.errors import PerExampleError
+from gradtape.errors import PerExampleError, ShapeError
 from gradtape.ops.namespace import recorded
 from gradtape.recorders import Recorder, listening
 from gradtape.tensor import Tensor, Value, Variable, with_key
@@ -15,7 +15,20 @@ from gradtape.tensor import Tensor, Value, Variable, with_key
 if TYPE_CHECKING:
     from gradtape.ops.op import Op
 
-__all__ = ["Batched", "Mapping", "alias", "alone", "innermost", "is_followed", "unbatched"]
+__all__ = [
+    "Batched",
+    "Mapping",
+    "Span",
+    "alias",
+    "alone",
+    "chunks",
+    "innermost",
+    "is_followed",
+    "mapped",
+    "unbatched",
+]
+
+Span: TypeAlias = tuple[int, int, bool]  # from where to where, and whether it is the last
 
 
 class Mapping:
@@ -187,3 +200,37 @@ def unbatched(x: Any, mapping: Mapping) -> Tensor | None:
         return x.examples
     whole: Tensor = recorded.broadcast_to(recorded.expand_dims(x, 0), (mapping.size, *x.shape))
     return whole
+
+
+# -- all of them, some at a time -----------------------------------------------------------------------------
+
+
+def chunks(name: str, n: int, size: int | None, progress: bool) -> Iterable[Span]:
+    """0 to n in spans of at most `size` (all in one if None; an empty one if n is 0), each told if it is the
+    last; with a progress bar, if wanted. Raises ShapeError for a size below 1.
+    """
+    if size is not None and (not isinstance(size, (int, np.integer)) or size < 1):
+        raise ShapeError(f"{name}: chunk_size is {size!r}; wanted None, or an integer of at least 1")
+    step = n if size is None else int(size)
+    spans = [(start, min(start + step, n), start + step >= n) for start in range(0, n or 1, step or 1)]
+    if not progress:
+        return spans
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        raise ImportError(f"{name}: progress=True shows its bar by tqdm; pip install tqdm") from None
+    return tqdm(spans, desc=name)  # type: ignore[no-any-return]
+
+
+def mapped(
+    spans: Iterable[Span], run: Callable[[Mapping, int, int, bool], Sequence[Any]], draws: bool = False
+) -> list[Tensor | None]:
+    """What `run` gives for each span, within a mapping over as many examples; of all, their axis in front."""
+    parts: list[list[Tensor | None]] = []
+    for start, stop, last in spans:
+        with Mapping(stop - start, draws) as mapping:
+            found = run(mapping, start, stop, last)
+        parts.append([unbatched(x, mapping) for x in found])
+    if len(parts) == 1:
+        return parts[0]
+    return [None if rows[0] is None else recorded.concat(rows, 0) for rows in zip(*parts, strict=True)]

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from gradtape.batched import Batched, Mapping, unbatched
+from gradtape.batched import Batched, Mapping, chunks, mapped
 from gradtape.errors import NotATensorError, ShapeError
-from gradtape.jacobians import chunks
 from gradtape.ops.batching import size_of, spread
 from gradtape.ops.op import recorded
 from gradtape.structure import unflattened
@@ -34,21 +33,20 @@ def vectorized_map(fn: Callable[[Any], Any], elems: Any, chunk_size: int | None 
     tensors = [recorded.convert_to_tensor(x) for x in flat]
     size = _size(tensors)
     tensors = [spread(recorded, x, size) for x in tensors]
-    parts: list[list[Tensor | None]] = []
     shape: Callable[[list[Any]], Any] = list
-    for start, stop, _ in chunks("vectorized_map", size, chunk_size, False):
-        with Mapping(stop - start, draws=True) as mapping:
-            some = tensors if stop - start == size else [x[start:stop] for x in tensors]
-            result = fn(rebuild([Batched(x, mapping) for x in some]))
-            results, shape = unflattened(result)
-            results = [x if x is None else recorded.convert_to_tensor(x) for x in results]
+
+    def run(mapping: Mapping, start: int, stop: int, last: bool) -> list[Any]:
+        nonlocal shape
+        some = tensors if stop - start == size else [x[start:stop] for x in tensors]
+        result = fn(rebuild([Batched(x, mapping) for x in some]))
+        results, shape = unflattened(result)
         if all(x is None for x in results):
             name = getattr(fn, "__name__", repr(fn))
             raise NotATensorError(f"vectorized_map: {name} returned {result!r}; return a tensor, or several")
-        parts.append([unbatched(x, mapping) for x in results])
-    if len(parts) == 1:
-        return shape(parts[0])
-    return shape([None if rows[0] is None else recorded.concat(rows, 0) for rows in zip(*parts, strict=True)])
+        return [x if x is None else recorded.convert_to_tensor(x) for x in results]
+
+    found = mapped(chunks("vectorized_map", size, chunk_size, False), run, draws=True)
+    return shape(found)
 
 
 def _size(tensors: list[Tensor]) -> int:

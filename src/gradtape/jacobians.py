@@ -6,15 +6,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gradtape.batched import Batched, Mapping, unbatched
-from gradtape.errors import ShapeError
+from gradtape.batched import Batched, Mapping, Span, mapped
 from gradtape.ops.op import raw, recorded
 from gradtape.recorders import listening
 from gradtape.slices import IndexedSlices, Rows, densified
 from gradtape.sweep import Edge, sweep
 from gradtape.tensor import Tensor, Value
 
-__all__ = ["Seeds", "chunks", "one_by_one", "one_hot_rows", "together"]
+__all__ = ["Seeds", "one_by_one", "one_hot_rows", "together"]
 
 
 # The cotangents from one place to another among all that are wanted, stacked.
@@ -36,7 +35,7 @@ def together(
     target: Value,
     sources: Sequence[Value],
     seeds: Seeds | None,
-    spans: Iterable[tuple[int, int, bool]],
+    spans: Iterable[Span],
 ) -> list[Tensor | None]:
     """The cotangents of the sources for many of the target, with an axis in front that counts them.
 
@@ -47,16 +46,15 @@ def together(
     key = target._key
     if seeds is None:
         key, seeds = _written_down(edges, target, wanted)
-    parts: list[list[Tensor | None]] = []
-    for start, stop, last in spans:
-        with Mapping(stop - start) as mapping:
-            rows = seeds(start, stop)
-            seed = Batched(rows if isinstance(rows, Tensor) else Tensor(rows), mapping)
-            found = sweep(recorded, edges if last else edges.copy(), {key: seed}, wanted)
-        parts.append([unbatched(found.get(source._key), mapping) for source in sources])
-    if len(parts) == 1:
-        return parts[0]
-    return [None if part[0] is None else recorded.concat(part, 0) for part in zip(*parts, strict=True)]
+    start_from = seeds
+
+    def run(mapping: Mapping, start: int, stop: int, last: bool) -> list[Any]:
+        rows = start_from(start, stop)
+        seed = Batched(rows if isinstance(rows, Tensor) else Tensor(rows), mapping)
+        found = sweep(recorded, edges if last else edges.copy(), {key: seed}, wanted)
+        return [found.get(source._key) for source in sources]
+
+    return mapped(spans, run)
 
 
 def _written_down(edges: list[Edge], target: Value, wanted: Collection[int]) -> tuple[int, Seeds]:
@@ -104,7 +102,7 @@ def one_by_one(
     target: Value,
     sources: Sequence[Value],
     seeds: Seeds | None,
-    spans: Iterable[tuple[int, int, bool]],
+    spans: Iterable[Span],
 ) -> list[Tensor | None]:
     """The same by one sweep for each cotangent."""
     wanted = {source._key for source in sources}
@@ -134,20 +132,3 @@ def one_hot_rows(start: int, stop: int, n: int, dtype: np.dtype[Any]) -> np.ndar
     rows = np.zeros((stop - start, n), dtype)
     rows[np.arange(stop - start), np.arange(start, stop)] = 1
     return rows
-
-
-def chunks(name: str, n: int, size: int | None, progress: bool) -> Iterable[tuple[int, int, bool]]:
-    """0 to n in spans of at most `size` (all in one if None; an empty one if n is 0), each told if it is the
-    last; with a progress bar, if wanted. Raises ShapeError for a size below 1.
-    """
-    if size is not None and (not isinstance(size, (int, np.integer)) or size < 1):
-        raise ShapeError(f"{name}: chunk_size is {size!r}; wanted None, or an integer of at least 1")
-    step = n if size is None else int(size)
-    spans = [(start, min(start + step, n), start + step >= n) for start in range(0, n or 1, step or 1)]
-    if not progress:
-        return spans
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        raise ImportError(f"{name}: progress=True shows its bar by tqdm; pip install tqdm") from None
-    return tqdm(spans, desc=name)  # type: ignore[no-any-return]

@@ -10,9 +10,9 @@ from typing import Any, Self
 import numpy as np
 
 from gradtape import recorders
-from gradtape.batched import alias
+from gradtape.batched import alias, chunks
 from gradtape.errors import DTypeError, NotATensorError, ShapeError, TapeStateError, TapeUsedError
-from gradtape.jacobians import Seeds, chunks, one_by_one, one_hot_rows, together
+from gradtape.jacobians import Seeds, one_by_one, one_hot_rows, together
 from gradtape.ops.op import Op, raw, recorded
 from gradtape.ops.rule import Rule
 from gradtape.recorders import access, listening, local

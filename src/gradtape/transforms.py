@@ -8,15 +8,14 @@ called with tensors, tensors.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from gradtape.batched import Batched, Mapping, unbatched
+from gradtape.batched import Batched, Mapping, chunks, mapped
 from gradtape.calls import Argnums, Call, Function, call_with_tangents, face
 from gradtape.errors import ArgumentError
 from gradtape.forward import ForwardAccumulator
-from gradtape.jacobians import chunks
 from gradtape.ops.op import recorded
 from gradtape.replay import Noting, Replaying
 from gradtape.tape import GradientTape
@@ -256,21 +255,20 @@ def _pushed(
     name: str, run: Callable[[], list[Tensor]], primals: list[Tensor], chunk_size: int | None
 ) -> list[list[Tensor]]:
     """For each result of `run` its Jacobians by the primals, from the tangents of all their elements."""
-    n = sum(x.size for x in primals)
-    parts: list[list[Tensor]] = []
     results: list[Tensor] = []
-    for start, stop, _ in chunks(name, n, chunk_size, False):
-        with Mapping(stop - start) as mapping:
-            tangents = [Batched(t, mapping) for t in _basis(primals, start, stop)]
-            with ForwardAccumulator(primals, tangents) as accumulator:
-                results = run()
-            found = accumulator.jvp(results, unconnected_gradients="zero")
-        parts.append([recorded.convert_to_tensor(unbatched(t, mapping)) for t in found])
-    columns = [rows[0] if len(rows) == 1 else recorded.concat(rows, 0) for rows in zip(*parts, strict=True)]
+
+    def push(mapping: Mapping, start: int, stop: int, last: bool) -> list[Any]:
+        nonlocal results
+        tangents = [Batched(t, mapping) for t in _basis(primals, start, stop)]
+        with ForwardAccumulator(primals, tangents) as accumulator:
+            results = run()
+        return accumulator.jvp(results, unconnected_gradients="zero")  # type: ignore[no-any-return]
+
+    columns = mapped(chunks(name, sum(x.size for x in primals), chunk_size, False), push)
     return [
         [
             recorded.cast(recorded.reshape(_last(part), y.shape + x.shape), x.dtype)
-            for part, x in zip(_parts(whole, primals), primals, strict=True)
+            for part, x in zip(_parts(cast(Tensor, whole), primals), primals, strict=True)
         ]
         for whole, y in zip(columns, results, strict=True)
     ]
