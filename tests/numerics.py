@@ -19,6 +19,21 @@ MODES = ("forward", "reverse")
 TOLERANCE = {"e": 2e-2, "f": 2e-5, "d": 1e-11, "F": 2e-5, "D": 1e-11}
 
 
+class Pair(NamedTuple):
+    """A structure to put values in."""
+
+    left: Any
+    right: Any
+
+
+def check(tensor: Any, want: Any, dtype: Any = "float32", rtol: float = 1e-5) -> None:
+    """A tensor of this dtype, of the shape of `want`, and close to it."""
+    assert type(tensor) is gt.Tensor, tensor
+    assert tensor.dtype == np.dtype(dtype)
+    assert tensor.shape == np.shape(want)
+    np.testing.assert_allclose(tensor.numpy(), want, rtol=rtol, atol=rtol)
+
+
 def assert_close(got: Any, want: Any, tolerance: float, what: str = "") -> None:
     """Equal shapes, and equal values but for `tolerance` times the largest magnitude wanted (or one)."""
     got, want = np.asarray(got), np.asarray(want)

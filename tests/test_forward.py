@@ -7,11 +7,11 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
-from numerics import TOLERANCE, Case, assert_close, case_id, cases, normal, tensors
+from numerics import TOLERANCE, Case, Pair, assert_close, case_id, cases, check, normal, tensors
 
 import gradtape as gt
 from gradtape.ops import op as declaring
@@ -19,19 +19,6 @@ from gradtape.recorders import listening
 from gradtape.tensor import TensorLike
 
 Accumulator = gt.autodiff.ForwardAccumulator
-
-
-class Pair(NamedTuple):
-    left: Any
-    right: Any
-
-
-def check(tensor, want, dtype="float32", rtol=1e-5):
-    """A tensor of this dtype, of the shape of `want`, and close to it."""
-    assert type(tensor) is gt.Tensor, tensor
-    assert tensor.dtype == np.dtype(dtype)
-    assert tensor.shape == np.shape(want)
-    np.testing.assert_allclose(tensor.numpy(), want, rtol=rtol, atol=rtol)
 
 
 def reverse(f):

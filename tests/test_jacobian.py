@@ -7,28 +7,15 @@ import itertools
 import tracemalloc
 import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
-from numerics import assert_close
+from numerics import Pair, assert_close, check
 
 import gradtape as gt
 from gradtape import recorders
 from gradtape.recorders import listening
-
-
-class Pair(NamedTuple):
-    left: Any
-    right: Any
-
-
-def check(tensor, want, dtype="float32", rtol=1e-5):
-    """A tensor of this dtype, of the shape of `want`, and close to it."""
-    assert type(tensor) is gt.Tensor, tensor
-    assert tensor.dtype == np.dtype(dtype)
-    assert tensor.shape == np.shape(want)
-    np.testing.assert_allclose(tensor.numpy(), want, rtol=rtol, atol=rtol)
 
 
 def recorded(f: Callable[..., Any], *xs: Any, persistent: bool = True) -> tuple[gt.GradientTape, Any]:

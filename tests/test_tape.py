@@ -1,25 +1,12 @@
 """GradientTape, item by item; expected numbers are closed forms or what TensorFlow 2 answers."""
 
 from collections import OrderedDict
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from numerics import Pair, check
 
 import gradtape as gt
-
-
-class Pair(NamedTuple):
-    left: Any
-    right: Any
-
-
-def check(tensor, want, dtype="float32", rtol=1e-5):
-    """A tensor of this dtype, of the shape of `want`, and close to it."""
-    assert isinstance(tensor, gt.Tensor), tensor
-    assert tensor.dtype == np.dtype(dtype)
-    assert tensor.shape == np.shape(want)
-    np.testing.assert_allclose(tensor.numpy(), want, rtol=rtol, atol=rtol)
 
 
 def derivative(f):

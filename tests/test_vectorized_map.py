@@ -6,11 +6,12 @@ import copy
 import threading
 import tracemalloc
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
-from numerics import assert_close
+from numerics import Pair, assert_close
+from numerics import check as numerics_check
 
 import gradtape as gt
 from gradtape.errors import PerExampleError
@@ -27,17 +28,8 @@ X = np.arange(1.0, 13.0).reshape(3, 4) / 4
 W = np.array([1.0, -2.0, 0.5, 3.0])
 
 
-class Pair(NamedTuple):
-    left: Any
-    right: Any
-
-
 def check(tensor, want, dtype="float64", rtol=1e-12):
-    """A tensor of this dtype, of the shape of `want`, and close to it."""
-    assert type(tensor) is gt.Tensor, tensor
-    assert tensor.dtype == np.dtype(dtype)
-    assert tensor.shape == np.shape(want)
-    np.testing.assert_allclose(tensor.numpy(), want, rtol=rtol, atol=rtol)
+    numerics_check(tensor, want, dtype, rtol)
 
 
 def check_loop(f, *elems, rtol=1e-12):
