@@ -237,6 +237,21 @@ def test_op_without_parentheses_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    "rows",
+    [{"y": lambda xp, d, x: d}, {"x": lambda xp, d: d}, {"x": lambda xp, d, out: d}],
+    ids=["no such operand", "fewer values", "another value"],
+)
+def test_rows_that_do_not_fit_the_rule_beside_them_are_refused(rows) -> None:
+    with pytest.raises(
+        TypeError, match=r"^squared: rows has a rule for '[xy]' .* the parameters of that rule"
+    ):
+
+        @op(vjp=lambda xp, g, x: 2 * g * x, rows=rows)
+        def squared(x: TensorLike) -> Array:
+            return x * x
+
+
+@pytest.mark.parametrize(
     ("vjp", "says"),
     [
         (lambda g: g, r"takes \(g\); wanted \(xp, g, \.\.\.\)"),

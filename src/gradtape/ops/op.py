@@ -326,8 +326,16 @@ def op(
             made.jvp = jvp_of(made, jvp, layout)
             if sparse is not None:
                 made.rules[0].sparse = vjp_rule(made, 0, sparse, layout)
+            asked = {name: parameters(r)[2:] for name, r in zip(layout.names, rules, strict=False) if r}
+            for name, stacked in rows.items():
+                if asked.get(name) != parameters(stacked)[2:]:
+                    raise TypeError(
+                        f"{made.name}: rows has a rule for {name!r} that takes "
+                        f"({', '.join(parameters(stacked))}); wanted an operand with a rule in vjp, and, "
+                        "after (xp, d), the parameters of that rule in its order"
+                    )
             for rule in made.rules:
-                if rows.get(layout.names[rule.index]):
+                if layout.names[rule.index] in rows:
                     rule.rows = vjp_rule(made, rule.index, rows[layout.names[rule.index]], layout).pull
             call = _general(made, layout, promote)
         return cast(Callable[P, Tensor], _declare(made, call, template, template))
