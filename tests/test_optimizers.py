@@ -200,6 +200,27 @@ def test_a_schedule_may_return_a_tensor():
     assert float(v) == 0.5
 
 
+def test_a_rate_may_be_a_tensor_of_one_element():
+    v, rate = gt.Variable(1.0), gt.Variable([0.5])
+    optimizer = SGD(rate)
+    rate.assign([0.25])
+    assert optimizer.learning_rate == 0.5
+    step(optimizer, (1.0, v))
+    assert float(v) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("rate", "error"), [("fast", TypeError), (None, TypeError), (gt.ones(2), ShapeError)]
+)
+def test_what_is_no_rate_is_refused(rate, error):
+    optimizer = SGD(0.5)
+    with pytest.raises(error):
+        optimizer.learning_rate = rate
+    assert optimizer.learning_rate == 0.5
+    with pytest.raises(error):
+        SGD(rate)
+
+
 # -- state ---------------------------------------------------------------------------------------------------
 
 
@@ -232,6 +253,22 @@ def test_equal_variables_are_not_taken_for_one():
         step(optimizer, (1.0, v))
     step(optimizer, (1.0, w))
     assert (float(v), float(w)) == (-1.5, 0.0)
+
+
+@pytest.mark.parametrize("make", [lambda: SGD(0.1, momentum=0.9), lambda: Adam(0.1, amsgrad=True)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_state_is_of_variables_that_nobody_trains_and_keeps_what_was_read_of_it(make, dtype):
+    optimizer, v = make(), gt.Variable(START, name="v", dtype=dtype)
+    step(optimizer, (np.array(GRADIENTS[0], dtype), v))
+    for kept in optimizer._states[v]:
+        held = kept.numpy()
+        before = held.copy()
+        for _ in range(2):
+            step(optimizer, (np.array(GRADIENTS[1], dtype), v))
+        np.testing.assert_array_equal(held, before)
+        assert not np.array_equal(kept.numpy(), before)
+        assert (kept.trainable, kept.dtype, kept.shape) == (False, v.dtype, v.shape)
+        assert kept.name.startswith("v/")
 
 
 def test_a_variable_given_twice_is_changed_twice():

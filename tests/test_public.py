@@ -3,6 +3,7 @@
 import importlib
 import importlib.metadata
 import platform
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -221,6 +222,7 @@ def test_types_are_shipped():
         ".ci/run",
         "docs/tutorial.md",
         "benchmarks/README.md",
+        "benchmarks/greeks.c",
         "benchmarks/lookups.py",
         "examples/digits.py",
         "examples/scipy_fit.py",
@@ -259,13 +261,63 @@ def test_the_memory_that_the_benchmark_claims(benchmark):
     assert recomputed.arrays <= without.arrays / 2
 
 
-def test_the_derivatives_that_the_benchmark_of_speed_times_are_those_by_hand(benchmark):
+@pytest.mark.parametrize("contestant", ["gradtape", "gradtape.function"])
+def test_the_derivatives_that_the_benchmark_of_speed_times_are_those_by_hand(benchmark, contestant):
     speed = benchmark("speed")
     asked = {workload.derivative for workload in speed.WORKLOADS.values()}
     assert asked == {"value", "gradient", "jvp", "jacobian", "hessian", "hvp", "per_example"}
     for name, workload in speed.WORKLOADS.items():
         data = workload.data(np.random.default_rng(0))
-        answer = speed.runner("gradtape", workload, data)()
-        assert speed.wrong_by(answer, workload, data) is None, name
+        run = speed.runner(contestant, workload, data)
+        for _ in range(2):  # when it is recorded, and when it is compiled
+            answer = run()
+            assert speed.wrong_by(answer, workload, data) is None, name
         assert "wrong" in speed.wrong_by([1.01 * np.asarray(x) for x in answer], workload, data)
+
+
+def test_the_targets_of_the_benchmark_of_speed(benchmark):
+    speed = benchmark("speed")
+    for workload in speed.WORKLOADS.values():
         assert workload.targets.keys() <= {"best peer", "autograd", *speed.WORKLOADS}
+        assert workload.compiled.keys() <= {"best peer", workload.unit}
+    times = {"by hand": 1.0, "gradtape": 3.0, "gradtape.function": 0.5, "jax.jit": 2.0, "tf.function": 4.0}
+    results = {contestant: {"seconds": t, "first": 2 * t} for contestant, t in times.items()}
+    assert speed.ratios(results, speed.COMPILED) == {"best peer": 0.25, "eager": 0.5 / 3.0, "by hand": 0.5}
+    assert speed.ratios(results, speed.EAGER) == {"by hand": 3.0}
+    assert speed.targets({"greeks": results}, speed.COMPILED) == [
+        ("greeks / best peer", "0.25", "0.40", "yes"),
+        ("greeks, first call / jax.jit's", "0.25", "1.00", "yes"),
+    ]
+    assert [row[2:] for row in speed.targets({"call": results}, speed.COMPILED)] == [
+        ("6.00", "NO"),
+        ("1.00", "yes"),
+    ]
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc here")
+def test_the_greeks_in_c_are_those_by_hand(benchmark):
+    greeks = benchmark("greeks")
+    answer = benchmark("common").turn([greeks.__file__, "--turn", "--seconds", "0"])
+    assert answer.keys() == {"seconds"}, answer
+
+
+def test_the_training_step_whose_memory_is_measured_is_the_one_by_hand(benchmark):
+    training = benchmark("training")
+    sizes = training.NETWORKS["784-256-10"]
+    learner = training.with_gradtape(*training.data(sizes))
+    for _ in range(2 * training.STEPS - 1):
+        learner.step()
+    assert "wrong" in training.wrong_by(learner.weights(), sizes)
+    learner.step()
+    assert training.wrong_by(learner.weights(), sizes) is None
+
+
+def test_the_picture_of_sizes(benchmark, tmp_path):
+    speed, sweep = benchmark("speed"), benchmark("sweep")
+    assert (min(sweep.SIZES), max(sweep.SIZES)) == (10, 10**7)
+    turn = speed.one_turn("gradtape.function", sweep.workload(1000), 0)
+    assert "seconds" in turn, turn
+    assert sweep.spread([0.0, 0.1, 0.12, 0.9], 0.1) == pytest.approx([-0.0267, 0.0733, 0.1733, 0.9], abs=1e-4)
+    found = {contestant: dict.fromkeys(sweep.SIZES, turn) for contestant in list(sweep.LINES)[:3]}
+    sweep.draw(found, tmp_path / "sweep.svg")
+    assert b"<svg" in (tmp_path / "sweep.svg").read_bytes()

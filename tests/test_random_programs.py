@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from numerics import MODES, assert_close, tensors
+from numerics import MODES, assert_close, flat, tensors
 
 import gradtape as gt
 from gradtape.testing import check_gradients
@@ -205,3 +205,30 @@ def test_program_on_a_persistent_tape_inside_and_out(drawn: tuple[Program, list[
         if a is not None:
             assert_close(a, b, 1e-13)
             assert_close(c, b, 1e-13)
+
+
+@settings(max_examples=30)
+@given(programs(), st.sampled_from(["float32", "float64"]))
+def test_program_compiled(drawn: tuple[Program, list[np.ndarray]], dtype: str) -> None:
+    """All values and gradients of a function, recorded on other numbers, by NumPy and by native code, as
+    eagerly.
+    """
+    program, arrays = drawn
+    xs = tensors([a.astype(dtype) for a in arrays])
+    before = tensors([(a * 0.5).astype(dtype) for a in arrays])
+
+    def f(*xs: gt.Tensor) -> object:
+        with gt.GradientTape() as tape:
+            tape.watch(xs)
+            loss = program.loss(xs)
+        return program.run(xs), loss, tape.gradient(loss, list(xs))
+
+    want = flat(f(*xs))
+    for native in (False, None):
+        compiled = gt.function(f, jit_compile=native)
+        compiled(*before)
+        got = flat(compiled(*xs))
+        assert len(got) == len(want)
+        for a, b in zip(got, want, strict=True):
+            assert a.dtype == b.dtype
+            assert_close(a, b, 2e-5 if dtype == "float32" else 1e-13)

@@ -16,6 +16,8 @@ import gradtape.operators  # noqa: F401  (gives tensors Python's operators)
 from gradtape import autodiff, errors, extending, linalg, math, nn, optimizers, random, testing
 from gradtape.allocation import use_the_heap as _use_the_heap
 from gradtape.batching import vectorized_map
+from gradtape.compile.function import function
+from gradtape.compile.kinds import TensorSpec
 from gradtape.custom import custom_gradient, custom_jvp
 from gradtape.module import Module
 from gradtape.ops.accumulation import cumsum
@@ -50,6 +52,7 @@ from gradtape.ops.comparison import (
     not_equal,
 )
 from gradtape.ops.contraction import matmul
+from gradtape.ops.effects import numpy_function, print
 from gradtape.ops.einsum import einsum, tensordot
 from gradtape.ops.indexing import (
     argsort,
@@ -147,6 +150,7 @@ __all__ = [
     "IndexedSlices",
     "Module",
     "Tensor",
+    "TensorSpec",
     "UnconnectedGradients",
     "Variable",
     "abs",
@@ -193,6 +197,7 @@ __all__ = [
     "float64",
     "floor",
     "floordiv",
+    "function",
     "gather",
     "gather_nd",
     "grad",
@@ -226,12 +231,14 @@ __all__ = [
     "nn",
     "norm",
     "not_equal",
+    "numpy_function",
     "one_hot",
     "ones",
     "ones_like",
     "optimizers",
     "pad",
     "pow",
+    "print",
     "random",
     "range",
     "rank",

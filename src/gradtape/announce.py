@@ -11,6 +11,7 @@ from gradtape.errors import DTypeError, InPlaceError, ShapeError, StructureError
 from gradtape.ops.op import Namespace, Op, raw, recorded
 from gradtape.ops.rule import Rule
 from gradtape.recorders import Recorder, access, listening
+from gradtape.slices import IndexedSlices, densified
 from gradtape.sweep import Cotangents
 from gradtape.tensor import Array, Tensor, Value, Variable, convert_to_array
 
@@ -32,8 +33,9 @@ __all__ = [
     "tensor_of",
 ]
 
-# From the cotangents of all results (None where there is none) to those of all operands (None likewise).
-Gradients: TypeAlias = Callable[[list[Tensor | None]], list[Tensor | None]]
+# From the cotangents of all results (None where there is none) to those of all operands (None likewise, or
+# IndexedSlices, which become dense where they are taken further).
+Gradients: TypeAlias = Callable[[list[Tensor | None]], list[Any]]
 
 
 class Like(NamedTuple):
@@ -63,17 +65,32 @@ def made_op(name: str, operands: Sequence[Value], gradients: Gradients) -> Op:
     face = Op(name, gradients, (), "")  # that the rules know; if they knew the op itself, it would be a cycle
     op = Op(name, gradients, (), "")
 
+    def found(g: list[Any], i: int) -> Any:
+        of_all = getattr(g, "shared", None)
+        if of_all is None:
+            of_all = gradients([None if x is None else tensor_of(x) for x in g])
+            if isinstance(g, Cotangents):
+                g.shared = of_all
+        return of_all[i]
+
     def rule(i: int) -> Rule:
         def pull(xp: Namespace, g: list[Any], _: None) -> Any:
-            found = getattr(g, "shared", None)
-            if found is None:
-                found = gradients([None if x is None else tensor_of(x) for x in g])
-                if isinstance(g, Cotangents):
-                    g.shared = found
-            gradient = found[i]
+            gradient = found(g, i)
+            if isinstance(gradient, IndexedSlices):
+                gradient = densified(gradient)
             return gradient._value if xp is raw and gradient is not None else gradient
 
-        return Rule(face, i, pull, ())
+        def pull_slices(xp: Namespace, g: list[Any], saved: None) -> Any:
+            gradient = found(g, i)
+            if not isinstance(gradient, IndexedSlices):
+                return pull(xp, g, saved)
+            if xp is raw:
+                return raw.indexed_slices(gradient.values._value, gradient.indices._value, gradient.shape)
+            return gradient
+
+        made = Rule(face, i, pull, ())
+        made.sparse = Rule(face, i, pull_slices, ())
+        return made
 
     op.rules = tuple(rule(i) for i, x in enumerate(operands) if x.dtype.kind in "fc")
     return op

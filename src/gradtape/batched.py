@@ -165,9 +165,12 @@ def is_followed(x: Value) -> bool:
 
 @contextlib.contextmanager
 def alone(recorder: Recorder) -> Iterator[None]:
-    """A block in which of all who listen only `recorder` does, and whoever is pushed meanwhile."""
+    """A block in which of all who listen only `recorder` does, and whoever is pushed meanwhile; a function
+    that is being recorded hears all of itself, though.
+    """
     stack = listening()
-    recorders.set_listening((*(other for other in stack if isinstance(other, Mapping)), recorder))
+    kept = [other for other in stack if isinstance(other, Mapping) or other is recorders.tracer()]
+    recorders.set_listening((*kept, recorder))
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ __all__ = [
     "ArgumentError",
     "AxisError",
     "DTypeError",
+    "FunctionError",
     "InPlaceError",
     "LeavesTapeError",
     "LinearAlgebraError",
@@ -12,6 +13,7 @@ __all__ = [
     "NotScalarError",
     "OutOfRangeError",
     "PerExampleError",
+    "PlanError",
     "RecomputationError",
     "ShapeError",
     "StructureError",
@@ -87,3 +89,11 @@ class TapeUsedError(RuntimeError):
 
 class TapeStateError(ValueError):
     """A tape was entered, stopped or reset while in a state that does not allow it."""
+
+
+class FunctionError(RuntimeError, TypeError, ValueError):
+    """What a function does cannot be compiled: it reads a whole array, or makes variables at a later call."""
+
+
+class PlanError(RuntimeError):
+    """A compiled run gives up; the call is run in Python instead. Never seen by users."""

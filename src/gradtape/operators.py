@@ -8,7 +8,7 @@ import numpy as np
 from gradtape.batched import Batched
 from gradtape.errors import DTypeError, InPlaceError, ShapeError
 from gradtape.ops import arithmetic, comparison, contraction, indexing, making, shaping
-from gradtape.recorders import local
+from gradtape.recorders import captors, local, tracer
 from gradtape.tensor import Tensor, TensorLike, Value, Variable
 
 __all__: list[str] = []
@@ -77,6 +77,15 @@ def _set_item(self: Tensor, index: Any, value: TensorLike) -> None:
             "t.T: it is a value of its own, no view as in NumPy, so that the other would not change; "
             "write t[i, j] = v, or assign to gradtape.identity(part) to change a copy"
         )
+    traced = tracer()
+    if traced is not None and traced.is_from_outside(self):
+        raise InPlaceError(
+            f"in-place assignment, inside a function, to a tensor of shape {self.shape} that was made "
+            f"outside, "
+            "which a compiled run would not repeat; make it a gradtape.Variable and assign to that"
+        )
+    for paths in captors:
+        paths.rebound(self._key)
     updated = indexing.setitem(self, value, index)
     if not isinstance(updated, Batched):
         self._value, self._key = updated._value, updated._key

@@ -1,5 +1,6 @@
 """Memory for time: a function of whose inside a tape keeps nothing, since it is run again in the sweep."""
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
@@ -9,7 +10,7 @@ from gradtape.batched import alone
 from gradtape.errors import ArgumentError, RecomputationError
 from gradtape.ops.op import Op, recorded
 from gradtape.ops.rule import identified
-from gradtape.recorders import access, listening, new_key, pop, push
+from gradtape.recorders import access, listening, new_key, pop, push, tracer
 from gradtape.replay import Noting, Replaying
 from gradtape.structure import flatten, unflattened
 from gradtape.tape import GradientTape
@@ -76,9 +77,14 @@ def _recomputing(f: Callable[..., R], args: tuple[Any, ...], keywords: dict[str,
         sources = [identified(value, key) for key, value in found.items()]
         again_args, again_keywords = rebuild([copied(x) for x in kept])
         unseen = _Unseen(what, after, new_key())
+        traced = tracer()
         push(unseen)
         try:
-            with GradientTape(watch_accessed_variables=False) as tape, Replaying(values, states):
+            with (
+                GradientTape(watch_accessed_variables=False) as tape,
+                Replaying(values, states),
+                traced.recomputing() if traced else contextlib.nullcontext(),
+            ):
                 tape.watch(sources)
                 again = flatten(f(*again_args, **again_keywords))
         finally:

@@ -1,18 +1,22 @@
 """Who is listening: the stack of recorders, outermost first, of each thread and each asynchronous task."""
 
+import contextlib
 import itertools
 import threading
 import weakref
+from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from gradtape.compile.trace import Tracer
     from gradtape.ops.op import Op
     from gradtape.tensor import Variable
 
 __all__ = [
     "Recorder",
     "access",
+    "captors",
     "is_followed",
     "listening",
     "local",
@@ -20,6 +24,9 @@ __all__ = [
     "pop",
     "push",
     "set_listening",
+    "set_tracer",
+    "tracer",
+    "unheard",
 ]
 
 new_key = itertools.count(1).__next__  # what a value's identity is made of
@@ -47,6 +54,24 @@ class Recorder(Protocol):
 _stack: ContextVar[tuple[Recorder, ...]] = ContextVar("recorders", default=())
 listening = _stack.get  # what every op asks: the recorders of this thread and asynchronous task
 set_listening = _stack.set  # for who computes on behalf of some of them only; puts the stack back afterwards
+
+
+_tracer: ContextVar["Tracer | None"] = ContextVar("tracer", default=None)
+tracer = _tracer.get  # the recorder, if any, that notes a function to be compiled; it is on the stack too
+set_tracer = _tracer.set
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """A block in which nobody listens."""
+    stack, traced = listening(), tracer()
+    set_listening(())
+    set_tracer(None)
+    try:
+        yield
+    finally:
+        set_listening(stack)
+        set_tracer(traced)
 
 
 def push(recorder: Recorder, place: int | None = None) -> None:
@@ -79,3 +104,4 @@ class _Local(threading.local):
 
 
 local = _Local()
+captors: "weakref.WeakSet[Any]" = weakref.WeakSet()  # compiled paths that read tensors from outside

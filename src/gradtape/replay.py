@@ -1,19 +1,23 @@
 """Running a function again just as it ran: variables as they were, random numbers as they were drawn."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from gradtape.errors import RecomputationError
+from gradtape.errors import FunctionError, RecomputationError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from gradtape.tensor import Variable
 
-__all__ = ["Noting", "Pinned", "Replaying", "View", "view"]
+__all__ = ["Noting", "Pinned", "Replaying", "Sealed", "View", "unseen", "view"]
 
 State: TypeAlias = "tuple[type[np.random.BitGenerator], Any]"  # a kind of generator, and its state
+Noted: TypeAlias = "State | list[Any]"
+# What was not computed: a generator to draw from, or the outcome itself, which a compiled function has kept.
+Outcome: TypeAlias = "np.random.Generator | list[Any]"
 
 
 class View:
@@ -41,18 +45,30 @@ class View:
         else:
             self._beyond.write(variable, value)
 
-    def drawn(self) -> "np.random.Generator | None":
-        """The generator to draw from next in place of any other; None if there is no such."""
-        return None if self._beyond is None else self._beyond.drawn()
+    def happened(self) -> "Outcome | None":
+        """What happened here when the function ran first: the generator as it was, or the outcome; None if it
+        runs for the first time.
+        """
+        return None if self._beyond is None else self._beyond.happened()
 
-    def draws(self, generator: "np.random.Generator") -> None:
-        """Hears which generator is about to be drawn from, once."""
+    def happens(self, outcome: "Outcome") -> None:
+        """Hears which generator is about to be drawn from, once, or what came of an effect."""
         if self._beyond is not None:
-            self._beyond.draws(generator)
+            self._beyond.happens(outcome)
 
 
 _view: ContextVar[View | None] = ContextVar("view", default=None)
 view = _view.get  # what every variable and generator asks: None, but within a view's block
+
+
+@contextlib.contextmanager
+def unseen() -> Iterator[None]:
+    """A block in which variables and generators look as they are."""
+    token = _view.set(None)
+    try:
+        yield
+    finally:
+        _view.reset(token)
 
 
 class Noting(View):
@@ -63,7 +79,7 @@ class Noting(View):
     def __init__(self) -> None:
         self.first: dict[int, Any] = {}
         self.last: dict[int, Any] = {}
-        self.states: list[State] = []
+        self.states: list[Noted] = []
 
     def read(self, variable: "Variable") -> Any:
         value = super().read(variable)
@@ -76,19 +92,22 @@ class Noting(View):
         self.last[variable._key] = value
         super().write(variable, value)
 
-    def drawn(self) -> "np.random.Generator | None":
-        generator = super().drawn()
-        if generator is not None:
-            self._note(generator)
-        return generator
+    def happened(self) -> "Outcome | None":
+        outcome = super().happened()
+        if outcome is not None:
+            self._note(outcome)
+        return outcome
 
-    def draws(self, generator: "np.random.Generator") -> None:
-        self._note(generator)
-        super().draws(generator)
+    def happens(self, outcome: "Outcome") -> None:
+        self._note(outcome)
+        super().happens(outcome)
 
-    def _note(self, generator: "np.random.Generator") -> None:
-        bits = generator.bit_generator
-        self.states.append((type(bits), bits.state))
+    def _note(self, outcome: "Outcome") -> None:
+        if isinstance(outcome, list):
+            self.states.append(outcome)
+        else:
+            bits = outcome.bit_generator
+            self.states.append((type(bits), bits.state))
 
 
 class Pinned(View):
@@ -106,24 +125,41 @@ class Pinned(View):
         super().write(variable, value)
 
 
+class Sealed(Pinned):
+    """Shows the variables of these keys with values that they are about to have, and refuses to change
+    any.
+    """
+
+    def write(self, variable: "Variable", value: Any) -> None:
+        raise FunctionError(
+            f"variable {variable.name} is assigned by what a function calls out to, which its compiled "
+            f"program would not "
+            "see; return the value, and assign it in the function"
+        )
+
+
 class Replaying(Pinned):
     """The same, with random numbers as they were drawn; the world beyond is not changed, nor drawn from."""
 
-    def __init__(self, values: dict[int, Any], states: list[State]) -> None:
+    def __init__(self, values: dict[int, Any], states: Sequence[Noted]) -> None:
         super().__init__(values)
-        self._states: Iterator[State] = iter(states)
+        self._states = iter(states)
 
     def write(self, variable: "Variable", value: Any) -> None:
         self._values[variable._key] = value
 
-    def drawn(self) -> "np.random.Generator | None":
+    def happened(self) -> "Outcome | None":
         from numpy.random import Generator
 
-        for kind, state in self._states:
+        for outcome in self._states:
+            if isinstance(outcome, list):
+                return outcome
+            kind, state = outcome
             bits = kind(0)
             bits.state = state
             return Generator(bits)
         raise RecomputationError(
-            "a function that is run again draws more random numbers than it did at first; it must do the "
-            "same each time it is called"
+            "a function that is run again draws more random numbers, or has more effects, than it did at "
+            "first; "
+            "it must do the same each time it is called"
         )

@@ -123,8 +123,12 @@ class IndexedSlices(Value):
     def __add__(self, other: TensorLike) -> Any:
         alike = isinstance(other, IndexedSlices) and other.dense_shape == self.dense_shape
         if alike and other.dtype == self.dtype:
-            indices = _joined([self.indices._value, other.indices._value])
-            return IndexedSlices(recorded.concat([self.values, other.values], 0), indices, self.dense_shape)
+            indices = [self.indices, other.indices]
+            if self.indices.dtype != other.indices.dtype:
+                indices = [recorded.cast(x, np.int64) for x in indices]
+            return IndexedSlices(
+                recorded.concat([self.values, other.values], 0), recorded.concat(indices, 0), self.dense_shape
+            )
         return recorded.add(self, other)
 
     def __str__(self) -> str:

@@ -10,6 +10,7 @@ from gradtape.tensor import Value
 __all__ = ["flatten", "outline", "unflattened"]
 
 _LEAVES = (Value, np.ndarray, np.generic, float)
+_PLAIN = (*_LEAVES, int, str, type(None))
 
 
 def flatten(structure: Any) -> list[Any]:
@@ -22,7 +23,7 @@ def unflattened(structure: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     if isinstance(structure, _LEAVES):
         return [structure], lambda new: new[0]
     kind = type(structure)
-    if kind in (list, tuple) and all(isinstance(x, Value) for x in structure):
+    if kind in (list, tuple) and all(isinstance(x, _PLAIN) for x in structure):
         return list(structure), kind
     import optree  # what most calls need not pay for
 

@@ -1,14 +1,15 @@
 """What a value is: Tensor and Variable, how they are made from Python and NumPy values, how they print."""
 
 import opcode
+import operator
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import numpy as np
 
 from gradtape.errors import DTypeError, LeavesTapeError, NotATensorError, ShapeError
-from gradtape.recorders import access, is_followed, listening, new_key
+from gradtape.recorders import access, is_followed, listening, new_key, tracer
 from gradtape.replay import view
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "convert_to_array",
     "holds",
     "is_tensor",
+    "looked_at",
     "require_dtype",
     "require_value",
     "with_key",
@@ -81,6 +83,9 @@ class Value:
         >>> gt.constant([1.0, 2.0]).numpy()
         array([1., 2.], dtype=float32)
         """
+        traced = tracer()
+        if traced is not None:
+            traced.refuse_reading(self, "numpy()")
         value = self._value
         if not value.ndim:
             return value[()]
@@ -131,14 +136,14 @@ class Value:
             raise TypeError(
                 f"{kind}() takes a tensor of one element, not of shape {self.shape}; index it first"
             )
-        return self._value.item()
+        return looked_at(self).item()
 
     def __bool__(self) -> bool:
         if self._value.size != 1:
             raise ValueError(
                 f"the truth of a tensor of shape {self.shape} is ambiguous; use reduce_any or reduce_all"
             )
-        return bool(self._value.item())
+        return bool(looked_at(self, "truth").item())
 
     def __int__(self) -> int:
         self._refuse_storing(sys._getframe(1))
@@ -160,7 +165,7 @@ class Value:
     def __format__(self, spec: str) -> str:
         if spec:
             return format(self._item("format"), spec)
-        return str(self.numpy() if isinstance(self, Tensor) else self)
+        return str(looked_at(self) if isinstance(self, Tensor) else self)
 
     def __hash__(self) -> int:
         return id(self)
@@ -219,13 +224,13 @@ class Tensor(Value):
         self._key = new_key()
 
     def __str__(self) -> str:
-        return f"tf.Tensor({_text(self._value, str)}, shape={self.shape}, dtype={self.dtype})"
+        return f"tf.Tensor({_text(looked_at(self), str)}, shape={self.shape}, dtype={self.dtype})"
 
     def __repr__(self) -> str:
         return f"<tf.Tensor: shape={self.shape}, dtype={self.dtype}, numpy={_text(self._value, repr)}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Tensor, (self._value,)
+        return Tensor, (np.asarray(self.numpy())[()],)
 
     def __copy__(self) -> "Tensor":
         return with_key(self._value, self._key)
@@ -270,6 +275,9 @@ class Variable(Value):
         self._key = new_key()
         self._trainable = trainable
         self._name = f"{name or 'Variable'}:0"
+        traced = tracer()
+        if traced is not None:
+            traced.created(self)
 
     @property
     def _value(self) -> Any:
@@ -303,7 +311,7 @@ class Variable(Value):
         >>> gt.Variable(1.0).assign(2.0)
         <tf.Variable 'Variable:0' shape=() dtype=float32, numpy=2.0>
         """
-        return self._become(value, "assign", lambda new: new)
+        return self._become(value, "assign")
 
     def assign_add(self, delta: TensorLike) -> "Variable":
         """Adds `delta`, which fits like the value of `assign`; returns the variable.
@@ -311,7 +319,7 @@ class Variable(Value):
         >>> gt.Variable(1.0).assign_add(2.0)
         <tf.Variable 'Variable:0' shape=() dtype=float32, numpy=3.0>
         """
-        return self._become(delta, "assign_add", lambda new: self._value + new)
+        return self._become(delta, "assign_add", operator.add)
 
     def assign_sub(self, delta: TensorLike) -> "Variable":
         """Subtracts `delta`, which fits like the value of `assign`; returns the variable.
@@ -319,14 +327,17 @@ class Variable(Value):
         >>> gt.Variable(1.0).assign_sub(2.0)
         <tf.Variable 'Variable:0' shape=() dtype=float32, numpy=-1.0>
         """
-        return self._become(delta, "assign_sub", lambda new: self._value - new)
+        return self._become(delta, "assign_sub", operator.sub)
 
-    def _become(self, value: TensorLike, verb: str, update: Any) -> "Variable":
-        new = (
-            as_array(value, self.dtype)
-            if isinstance(value, (list, tuple, *_WEAK))
-            else convert_to_array(value)
-        )
+    def _become(
+        self, value: TensorLike, verb: str, update: Callable[[Any, Any], Any] | None = None
+    ) -> "Variable":
+        if isinstance(value, Value):
+            new: Any = value
+        elif isinstance(value, (list, tuple, *_WEAK)):
+            new = Tensor(as_array(value, self.dtype))
+        else:
+            new = Tensor(as_array(value))
         if new.shape != self.shape:
             raise ShapeError(
                 f"{verb}: variable {self._name} has shape {self.shape}, the value has {new.shape}"
@@ -335,7 +346,16 @@ class Variable(Value):
             raise DTypeError(
                 f"{verb}: variable {self._name} has dtype {self.dtype}, the value has {new.dtype}; cast it"
             )
-        self._value = update(new)
+        traced = tracer()
+        if traced is None:
+            self._value = new._value if update is None else update(self._value, new._value)
+            return self
+        traced.known(self)
+        if update is not None:
+            new = update(self, new)
+        number = traced.number(new)
+        self._value = new._value
+        traced.assigned(self, number, new._value)
         return self
 
     if TYPE_CHECKING:
@@ -348,7 +368,7 @@ class Variable(Value):
         return f"<tf.Variable '{self._name}' shape={self.shape} dtype={self.dtype}, numpy={text}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Variable, (self._value, self._trainable, self._name.removesuffix(":0"))
+        return Variable, (self.numpy(), self._trainable, self._name.removesuffix(":0"))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Variable":
         return Variable(self._value, self._trainable, self._name.removesuffix(":0"))
@@ -425,6 +445,16 @@ def convert_to_array(value: TensorLike, dtype: DTypeLike = None) -> Array:
     if not isinstance(value, Value):
         return as_array(value, None if dtype is None else as_dtype(dtype))
     require_dtype(value, dtype)
+    return looked_at(value)
+
+
+def looked_at(value: Value, kind: str = "value") -> Array:
+    """The bare array of a value, for Python to decide by; a function that is being recorded is told so, since
+    what follows holds only for this value, or this truth.
+    """
+    traced = tracer()
+    if traced is not None:
+        traced.asked(value, kind)
     return value._value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cmath
+import functools
 import math
 import operator
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gradtape.errors import DTypeError
-from gradtape.ops.op import LEADING, LINEAR, Namespace, Sample, Uniform, composite, elementwise, op
+from gradtape.ops.op import LEADING, LINEAR, Namespace, Sample, Uniform, composite, elementwise, op, raw
 from gradtape.tensor import Array, Tensor, TensorLike
 
 __all__ = [
@@ -102,7 +103,7 @@ def negative(x: TensorLike) -> Tensor:
     """
 
 
-@elementwise(lambda x: x * x, lambda xp, x: x + x, dtypes="efdFD")
+@elementwise(lambda x: x * x, lambda xp, x: x + x, dtypes="efdFD", lower=lambda xp, x: x * x)
 def square(x: TensorLike) -> Tensor:
     """x * x, elementwise; of complex values too, where it is not the square of the absolute value.
 
@@ -118,12 +119,18 @@ def _zero_or_quotient(x: Array, y: Array) -> Array:
     return quotient if total == total else np.where(x == 0, quotient.dtype.type(0), quotient)[()]
 
 
+def _zero_or_quotient_lower(xp: Namespace, x: Any, y: Any) -> Any:
+    quotient = x / y
+    return xp.where(xp.logical_and(xp.is_nan(quotient), x == 0), 0, quotient)
+
+
 @elementwise(
     _zero_or_quotient,
     lambda xp, g, y: xp.zero_or_quotient(g, y),
     lambda xp, g, y, out: xp.zero_or_quotient(g * -out, y),
     low=(-2.0, 0.5),
     dtypes="efdFD",
+    lower=_zero_or_quotient_lower,
 )
 def zero_or_quotient(x: TensorLike, y: TensorLike) -> Tensor:
     """x / y, elementwise with broadcasting, and 0 where x is 0, also over 0 and NaN.
@@ -137,7 +144,13 @@ def zero_or_quotient(x: TensorLike, y: TensorLike) -> Tensor:
     """
 
 
-@elementwise(lambda x: 1 / x, lambda xp, g, x: -xp.zero_or_quotient(g, x * x), low=0.5, dtypes="efdFD")
+@elementwise(
+    lambda x: 1 / x,
+    lambda xp, g, x: -xp.zero_or_quotient(g, x * x),
+    low=0.5,
+    dtypes="efdFD",
+    lower=lambda xp, x: 1 / x,
+)
 def reciprocal(x: TensorLike) -> Tensor:
     """1 / x, elementwise; integers are divided as float64. (1 / x)' = -1 / x².
 
@@ -181,12 +194,26 @@ def _multiply_no_nan(x: Array, y: Array) -> Array:
     return np.where(y == 0, 0, x)[()] * y
 
 
+def _divide_no_nan_lower(xp: Namespace, x: Any, y: Any) -> Any:
+    if type(y) in _PYTHON:
+        y = x.dtype.type(y)
+    zero = y == 0
+    return xp.where(zero, 0, x / xp.where(zero, 1, y))
+
+
+def _multiply_no_nan_lower(xp: Namespace, x: Any, y: Any) -> Any:
+    if type(x) in _PYTHON:
+        x = y.dtype.type(x)
+    return xp.where(y == 0, 0, x) * y
+
+
 @elementwise(
     _divide_no_nan,
     lambda xp, g, y: xp.divide_no_nan(g, y),
     lambda xp, g, y, out: xp.divide_no_nan(g * -out, y),
     low=(-2.0, 0.5),
     dtypes="efdFD",
+    lower=_divide_no_nan_lower,
 )
 def divide_no_nan(x: TensorLike, y: TensorLike) -> Tensor:
     """x / y, elementwise with broadcasting, and 0, with derivatives 0, where y is 0.
@@ -201,6 +228,7 @@ def divide_no_nan(x: TensorLike, y: TensorLike) -> Tensor:
     lambda xp, g, y: xp.multiply_no_nan(g, y),
     lambda xp, g, x: xp.multiply_no_nan(x, g),
     dtypes="efdFD",
+    lower=_multiply_no_nan_lower,
 )
 def multiply_no_nan(x: TensorLike, y: TensorLike) -> Tensor:
     """x * y, elementwise with broadcasting, and 0 where y is 0, even if x is infinite or NaN.
@@ -233,6 +261,17 @@ def _product(x: Array, n: int) -> Array:
         return x
     root = _product(x, n // 2)
     return root * root * x if n % 2 else root * root
+
+
+def _pow_lower(xp: Namespace, x: Any, y: Any) -> Any:
+    """Products and roots, where NumPy's own power of an array is one."""
+    if type(y) not in (int, float):
+        return NotImplemented
+    if 1 <= y <= 8 and y == int(y):
+        return _product(x, int(y))
+    if y == -1:
+        return 1 / x
+    return xp.sqrt(x) if y == 0.5 and x.ndim else NotImplemented
 
 
 def _pow_by_base(xp: Namespace, x: Any, y: Any) -> Any:
@@ -274,6 +313,7 @@ def _pow_by_exponent(xp: Namespace, x: Any, y: Any, out: Any) -> Any:
         Sample((2, 3), np.array([0.0, 2.0, 3.0])),
         Sample(2.0, (2, 3)),
     ],
+    lower=_pow_lower,
 )
 def pow(x: TensorLike, y: TensorLike) -> Tensor:
     """x to the power of y, elementwise with broadcasting.
@@ -418,8 +458,8 @@ def where(condition: TensorLike, x: TensorLike, y: TensorLike) -> Tensor:
     """
 
 
-def _clip(t: Array, clip_value_min: Array, clip_value_max: Array) -> Array:
-    return np.minimum(np.maximum(t, clip_value_min), clip_value_max)
+def _clip(xp: Namespace, t: Any, clip_value_min: Any, clip_value_max: Any) -> Any:
+    return xp.minimum(xp.maximum(t, clip_value_min), clip_value_max)
 
 
 def _clip_by_value(xp: Namespace, g: Any, t: Any, clip_value_min: Any, clip_value_max: Any) -> Any:
@@ -428,12 +468,13 @@ def _clip_by_value(xp: Namespace, g: Any, t: Any, clip_value_min: Any, clip_valu
 
 
 @elementwise(
-    _clip,
+    functools.partial(_clip, raw),
     _clip_by_value,
     lambda xp, g, t, clip_value_min: xp.where(xp.less(t, clip_value_min), g, 0),
     lambda xp, g, t, clip_value_max: xp.where(xp.greater(t, clip_value_max), g, 0),
     low=(-2.0, -1.0, 0.5),
     high=(2.0, -0.5, 1.0),
+    lower=_clip,
 )
 def clip_by_value(t: TensorLike, clip_value_min: TensorLike, clip_value_max: TensorLike) -> Tensor:
     """t, or the bound that it is beyond, elementwise with broadcasting; on a bound, t is differentiated.
@@ -481,7 +522,7 @@ def sign(x: TensorLike) -> Array:
     return np.sign(x)
 
 
-@elementwise(operator.attrgetter("real"), 1, dtypes="efdFD")
+@elementwise(operator.attrgetter("real"), 1, dtypes="efdFD", lower=lambda xp, x: x)
 def real(input: TensorLike) -> Tensor:
     """The real part, elementwise; real values themselves.
 
@@ -496,6 +537,7 @@ def real(input: TensorLike) -> Tensor:
     batch=LEADING,
     samples=[Sample((3, 4)), Sample(()), Sample((0, 2))],
     dtypes="efdFD",
+    lower=lambda xp, input: xp.broadcast_to(input.dtype.type(0), input.shape),
 )
 def imag(input: TensorLike) -> Array:
     """The imaginary part, elementwise; zeros for real values.
@@ -506,7 +548,9 @@ def imag(input: TensorLike) -> Array:
     return input.imag
 
 
-@elementwise(operator.methodcaller("conjugate"), lambda xp, g: xp.conj(g), dtypes="efdFD")
+@elementwise(
+    operator.methodcaller("conjugate"), lambda xp, g: xp.conj(g), dtypes="efdFD", lower=lambda xp, x: x
+)
 def conj(x: TensorLike) -> Tensor:
     """The complex conjugate, elementwise; a real x itself.
 
@@ -519,7 +563,9 @@ def _angle(xp: Namespace, input: Any) -> Any:
     return xp.divide_no_nan(-1j, input) if input.dtype.kind == "c" else xp.zeros_like(input)
 
 
-@elementwise(lambda x: np.arctan2(x.imag, x.real), _angle, dtypes="efdFD")
+@elementwise(
+    lambda x: np.arctan2(x.imag, x.real), _angle, dtypes="efdFD", lower=lambda xp, x: xp.atan2(0.0, x)
+)
 def angle(input: TensorLike) -> Tensor:
     """The angle of complex values against the positive real axis, in (-π, π]; 0 or π for real ones.
 

@@ -55,6 +55,14 @@ def _collapsed_behind(xp: Namespace, x: Any, labels: str, to: str) -> Any:
     return xp._collapse(x, e + labels, e + to)
 
 
+def _collapse_lower(xp: Namespace, x: Any, labels: str, to: str) -> Any:
+    if len(set(labels)) < len(labels):
+        return NotImplemented
+    summed = tuple(i for i, label in enumerate(labels) if label not in to)
+    kept = [label for label in labels if label in to]
+    return xp.transpose(xp.reduce_sum(x, summed) if summed else x, tuple(map(kept.index, to)))
+
+
 @op(
     vjp=_collapse_vjp,
     dtypes="efdFD",
@@ -72,6 +80,7 @@ def _collapsed_behind(xp: Namespace, x: Any, labels: str, to: str) -> Any:
         Sample((0, 2), labels="ij", to="j"),
         Sample((0, 0), labels="ii", to="i"),
     ],
+    lower=_collapse_lower,
 )
 def _collapse(x: TensorLike, labels: str, to: str) -> Array:
     """One operand of an einsum: diagonals of repeated labels, sums over those not in `to`, in its order."""
@@ -140,6 +149,25 @@ def _contract_behind(xp: Namespace, a: Any, b: Any, left: str, right: str, to: s
     return xp._contract(a, b, e + left, e + right, e + to)
 
 
+def _contract_lower(xp: Namespace, a: Any, b: Any, left: str, right: str, to: str) -> Any:
+    pair = _pair(left, right, to)
+    if not pair.summed:
+        return _laid(xp, a, left, to) * _laid(xp, b, right, to)
+    a, b = xp.transpose(a, pair.left), xp.transpose(b, pair.right)
+    cut, end = pair.batch + pair.left_free, pair.batch + pair.summed
+    batch, rows, columns = a.shape[: pair.batch], a.shape[pair.batch : cut], b.shape[end:]
+    k = math.prod(a.shape[cut:])
+    a = xp.reshape(a, (*batch, math.prod(rows), k) if rows or batch else (k,))
+    b = xp.reshape(b, (*batch, k, math.prod(columns)) if columns or batch else (k,))
+    return xp.transpose(xp.reshape(xp.matmul(a, b), batch + rows + columns), pair.out)
+
+
+def _laid(xp: Namespace, x: Any, labels: str, to: str) -> Any:
+    """x with its axes in the order of `to`, and of length 1 for labels that it lacks."""
+    turned = xp.transpose(x, tuple(labels.index(label) for label in to if label in labels))
+    return xp.reshape(turned, tuple(x.shape[labels.index(label)] if label in labels else 1 for label in to))
+
+
 @op(
     promote=("a", "b"),
     vjp=(
@@ -162,6 +190,7 @@ def _contract_behind(xp: Namespace, a: Any, b: Any, left: str, right: str, to: s
         Sample((0, 3), (3, 2), left="ij", right="jk", to="ik"),
         Sample((2, 0), (0, 2), left="ij", right="jk", to="ik"),
     ],
+    lower=_contract_lower,
 )
 def _contract(a: TensorLike, b: TensorLike, left: str, right: str, to: str) -> Array:
     """Two operands of an einsum, no label twice in one of them, each in the other or in `to`.

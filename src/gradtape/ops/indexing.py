@@ -5,6 +5,7 @@ Each reader and the writer that is its adjoint are one another's rules, so that 
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Sequence
 from math import prod
@@ -31,8 +32,8 @@ from gradtape.ops.scatter import (
     unsorted_segment_sum,
 )
 from gradtape.ops.sorting import TopKV2, argsort, sort, top_k
-from gradtape.recorders import listening
-from gradtape.tensor import Array, Tensor, TensorLike, Value
+from gradtape.recorders import listening, tracer
+from gradtape.tensor import Array, Tensor, TensorLike, Value, looked_at
 
 __all__ = [
     "TopKV2",
@@ -81,7 +82,7 @@ def _index_part(name: str, part: Any) -> Any:
     if kind is slice:
         return _slice(name, part)
     try:
-        array = np.asarray(part._value) if isinstance(part, Value) else np.array(part)
+        array = np.asarray(looked_at(part)) if isinstance(part, Value) else np.array(part)
     except ValueError:
         raise ShapeError(f"{name}: an index that is a nested list must have rows of equal length") from None
     if not array.size and kind in (list, tuple):
@@ -94,6 +95,29 @@ def _index_part(name: str, part: Any) -> Any:
         f"{name}: an index of dtype {array.dtype} (type {kind.__name__}); "
         "wanted integers, booleans, slices, None or ..., so cast it"
     )
+
+
+def _varies(index: Any) -> bool:
+    """Whether the index holds integer arrays that a function that is being recorded will have others of."""
+    traced = tracer()
+    if traced is None:
+        return False
+    parts = [i for i in (index if type(index) is tuple else (index,)) if isinstance(i, Value)]
+    return any(i.ndim and i.dtype.kind in "iu" and not traced.is_constant(i) for i in parts)
+
+
+def _is_varying_mask(index: Any, x: TensorLike) -> bool:
+    """Whether the index is a mask over the first axes of x that a function that is being recorded will have
+    others of.
+    """
+    traced = tracer()
+    if traced is None or not isinstance(index, Value) or index.dtype.kind != "b" or not index.ndim:
+        return False
+    return isinstance(x, Value) and index.shape == x.shape[: index.ndim] and not traced.is_constant(index)
+
+
+def _read_mask(xp: Namespace, x: TensorLike, mask: Value) -> Tensor:
+    return xp.gather_nd(x, xp.true_places(mask))  # type: ignore[no-any-return]
 
 
 def _points(xp: Namespace, name: str, index: Any, shape: tuple[int, ...]) -> Any:
@@ -294,6 +318,11 @@ def getitem(xp: Namespace, x: TensorLike, index: Any) -> Tensor:
     >>> x[:, 1].numpy(), x[x > 2.5].numpy(), x[[1, 1], 0].numpy()
     (array([2., 4.], dtype=float32), array([3., 4.], dtype=float32), array([3., 3.], dtype=float32))
     """
+    if _varies(index):
+        with contextlib.suppress(PerExampleError):
+            return _read_each(xp, xp.convert_to_tensor(x), index)
+    elif _is_varying_mask(index, x):
+        return _read_mask(xp, x, index)
     try:
         plain = _index("getitem", index)
     except PerExampleError:
@@ -406,15 +435,21 @@ def setitem(xp: Namespace, x: TensorLike, v: TensorLike, index: Any) -> Tensor:
     >>> t
     <tf.Tensor: shape=(3,), dtype=float32, numpy=array([0., 1., 2.], dtype=float32)>
     """
+    if _varies(index):
+        with contextlib.suppress(PerExampleError):
+            return _write_each(xp, xp.convert_to_tensor(x), v, index)
     try:
-        updated: Tensor = xp.write_at(x, v, _index("setitem", index))
+        return xp.write_at(x, v, _index("setitem", index))  # type: ignore[no-any-return]
     except PerExampleError:
-        x = xp.convert_to_tensor(x)
-        points = _points(xp, "setitem", index, x.shape)
-        part = (*points.shape[:-1], *x.shape[points.shape[-1] :])
-        _, v = weakened([x, v])
-        updated = xp.tensor_scatter_nd_update(x, points, xp.broadcast_to(v, part))
-    return updated
+        return _write_each(xp, xp.convert_to_tensor(x), v, index)
+
+
+def _write_each(xp: Namespace, x: Any, v: TensorLike, index: Any) -> Tensor:
+    """A copy of `x` with `v` at an index of integers that differ from example to example, or call to call."""
+    points = _points(xp, "setitem", index, x.shape)
+    part = (*points.shape[:-1], *x.shape[points.shape[-1] :])
+    _, v = weakened([x, v])
+    return xp.tensor_scatter_nd_update(x, points, xp.broadcast_to(v, part))  # type: ignore[no-any-return]
 
 
 # -- masks ---------------------------------------------------------------------------------------------------
@@ -482,6 +517,8 @@ def boolean_mask(xp: Namespace, tensor: TensorLike, mask: TensorLike, axis: int 
     array([[1, 2],
            [5, 6]], dtype=int32)
     """
+    if not axis and _is_varying_mask(mask, tensor):
+        return _read_mask(xp, tensor, mask)
     chosen = np.asarray(_index_part("boolean_mask", mask))
     if not chosen.size and isinstance(mask, (list, tuple)):
         chosen = chosen.astype(bool)

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradtape.errors import LeavesTapeError
 from gradtape.recorders import is_followed
-from gradtape.tensor import TensorLike, Value
+from gradtape.tensor import TensorLike, Value, looked_at
 
 __all__ = ["Layout", "spelt", "static", "unknown"]
 
@@ -91,7 +91,7 @@ def static(value: Any) -> Any:
                 f"a {value.dtype} tensor that a tape follows was given where only constants go, and its "
                 "derivative would be lost; give its .numpy() on purpose"
             )
-        value = value.numpy()
+        value = looked_at(value)
     return _tuples(value.tolist()) if isinstance(value, (np.ndarray, np.generic)) else value
 
 

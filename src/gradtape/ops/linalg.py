@@ -375,6 +375,30 @@ def _require_one(name: str, k: Any) -> None:
         raise ShapeError(f"{name}: wanted one integer for k, got {k!r}; go diagonal by diagonal and stack")
 
 
+def _sides(n: int, k: int, num_rows: int, num_cols: int) -> tuple[int, int]:
+    """How many rows and columns the matrix has whose k-th diagonal is of length n."""
+    if num_rows == num_cols == -1:
+        return n + abs(k), n + abs(k)
+    return n + max(-k, 0) if num_rows == -1 else num_rows, n + max(k, 0) if num_cols == -1 else num_cols
+
+
+def _along_diagonal(ndim: int, n: int, k: int, columns: int) -> tuple[slice, ...]:
+    """The index of a diagonal of length n in matrices whose rows lie in a row; ndim: with that one axis."""
+    start = k if k > 0 else -k * columns
+    return (*(slice(None),) * (ndim - 1), slice(start, start + n * (columns + 1), columns + 1))
+
+
+def _diag_lower(
+    xp: Namespace, diagonal: Any, k: int, num_rows: int, num_cols: int, padding_value: float
+) -> Any:
+    if padding_value or math.copysign(1, padding_value) < 0:
+        return NotImplemented
+    *batch, n = diagonal.shape
+    rows, columns = _sides(n, k, num_rows, num_cols)
+    place = _along_diagonal(diagonal.ndim, n, k, columns)
+    return xp.reshape(xp.scatter_at(diagonal, place, (*batch, rows * columns)), (*batch, rows, columns))
+
+
 @op(
     vjp=lambda xp, g, k: xp.diag_part(g, k),
     dtypes="efdFD",
@@ -390,6 +414,7 @@ def _require_one(name: str, k: Any) -> None:
         Sample((0,)),
         Sample((0, 2)),
     ],
+    lower=_diag_lower,
 )
 def diag(
     diagonal: TensorLike, k: int = 0, num_rows: int = -1, num_cols: int = -1, padding_value: float = 0
@@ -410,10 +435,7 @@ def diag(
         raise ShapeError("diag: wanted diagonals (..., n), got shape (); expand_dims adds an axis")
     n = diagonal.shape[-1]
     down, right = max(-k, 0), max(k, 0)
-    if num_rows == num_cols == -1:
-        num_rows = num_cols = n + abs(k)
-    rows = n + down if num_rows == -1 else num_rows
-    columns = n + right if num_cols == -1 else num_cols
+    rows, columns = _sides(n, k, num_rows, num_cols)
     if min(rows - down, columns - right) != n:
         raise ShapeError(
             f"diag: a diagonal of length {n} does not fill the one at k={k} of {rows} rows and {columns} "
@@ -423,6 +445,13 @@ def diag(
     place = np.arange(n)
     out[..., place + down, place + right] = diagonal
     return out
+
+
+def _diag_part_lower(xp: Namespace, x: Any, k: int) -> Any:
+    *batch, rows, columns = x.shape
+    n = max(min(rows + min(k, 0), columns - max(k, 0)), 0)
+    flat = xp.reshape(x, (*batch, rows * columns))
+    return flat[_along_diagonal(flat.ndim, n, k, columns)]
 
 
 @op(
@@ -439,6 +468,7 @@ def diag(
         Sample((0, 0)),
         Sample((0, 2)),
     ],
+    lower=_diag_part_lower,
 )
 def diag_part(input: TensorLike, k: int = 0) -> Array:
     """The k-th diagonal of each matrix; k > 0 is above the main one, k < 0 below.

@@ -16,7 +16,7 @@ from gradtape.ops.namespace import Namespace, raw, recorded
 from gradtape.ops.op import LEADING, LINEAR, composite, elementwise, op
 from gradtape.ops.operands import explained
 from gradtape.ops.sample import Sample
-from gradtape.recorders import access
+from gradtape.recorders import access, tracer
 from gradtape.slices import IndexedSlices, densified
 from gradtape.tensor import (
     Array,
@@ -86,8 +86,10 @@ def convert_to_tensor(
     if isinstance(value, Tensor):
         require_dtype(value, dtype)
         return value
-    array = convert_to_array(value, dtype)
-    return identity(value) if isinstance(value, Variable) else Tensor(array)
+    if isinstance(value, Variable):
+        require_dtype(value, dtype)
+        return identity(value)
+    return Tensor(convert_to_array(value, dtype))
 
 
 def constant(
@@ -130,7 +132,7 @@ _publish("constant", lambda value, dtype=None, shape=None: constant(value, dtype
 # -- from other tensors --------------------------------------------------------------------------------------
 
 
-@elementwise(lambda x: x, 1, dtypes="efdFD")
+@elementwise(lambda x: x, 1, dtypes="efdFD", lower=lambda xp, x: x)
 def identity(input: TensorLike) -> Tensor:
     """The same values as a tensor of its own, to be watched, asked for, or assigned to apart from `input`.
 
@@ -153,7 +155,12 @@ def stop_gradient(input: TensorLike, name: str | None = None) -> Tensor:
         return Batched(stop_gradient(input.examples), input.mapping)
     if isinstance(input, Variable):
         access(input)
-    return Tensor(convert_to_tensor(input)._value)
+    old = input if isinstance(input, Value) else convert_to_tensor(input)
+    new = Tensor(old._value)
+    traced = tracer()
+    if traced is not None:
+        traced.same(new, old)
+    return new
 
 
 _publish("stop_gradient", lambda input: input, stop_gradient)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from gradtape.ops import comparison
 from gradtape.ops.batching import behind, size_of, spread
 from gradtape.ops.op import LEADING, LINEAR, Namespace, Sample, Uniform, composite, elementwise, op, raw
 from gradtape.ops.random import uniform
+from gradtape.recorders import tracer
 from gradtape.tensor import Array, Tensor, TensorLike, Value
 
 __all__ = [
@@ -64,7 +67,7 @@ def _relu(x: Array) -> Array:
     return np.maximum(x, out, out=out)
 
 
-@elementwise(_relu, lambda xp, out: out > 0, samples=_EACH_SIDE)
+@elementwise(_relu, lambda xp, out: out > 0, samples=_EACH_SIDE, lower=lambda xp, x: xp.maximum(x, 0))
 def relu(features: TensorLike) -> Tensor:
     """max(x, 0), elementwise; its derivative is 1 where x > 0, and 0 elsewhere, at 0 too.
 
@@ -73,10 +76,15 @@ def relu(features: TensorLike) -> Tensor:
     """
 
 
+def _relu6(xp: Namespace, x: Any) -> Any:
+    return xp.minimum(xp.maximum(_real("relu6", x), 0), 6)
+
+
 @elementwise(
-    lambda x: np.minimum(np.maximum(_real("relu6", x), 0), 6),
+    functools.partial(_relu6, raw),
     lambda xp, out: xp.logical_and(out > 0, out < 6),
     samples=_EACH_SIDE,
+    lower=_relu6,
 )
 def relu6(features: TensorLike) -> Tensor:
     """min(max(x, 0), 6), elementwise; its derivative is 1 where 0 < x < 6, and 0 elsewhere, at both ends too.
@@ -98,6 +106,7 @@ def relu6(features: TensorLike) -> Tensor:
         Sample((5,), alpha=-0.5),
     ],
     dtypes="efd",
+    lower=lambda xp, x, alpha: xp.where(x > 0, x, x * alpha),
 )
 def leaky_relu(features: TensorLike, alpha: float = 0.2) -> Array:
     """x where x > 0, else alpha x; its derivative at 0 is alpha.
@@ -109,10 +118,15 @@ def leaky_relu(features: TensorLike, alpha: float = 0.2) -> Array:
     return out if out.ndim else out[()]
 
 
+def _elu(xp: Namespace, x: Any) -> Any:
+    return xp.maximum(_real("elu", x), 0) + xp.expm1(xp.minimum(x, 0))
+
+
 @elementwise(
-    lambda x: np.maximum(_real("elu", x), 0) + np.expm1(np.minimum(x, 0)),
+    functools.partial(_elu, raw),
     lambda xp, out: xp.minimum(out, 0.0) + 1.0,
     samples=_EACH_SIDE,
+    lower=_elu,
 )
 def elu(features: TensorLike) -> Tensor:
     """x where x > 0, else exp(x) - 1; its derivative is min(elu(x), 0) + 1. Clevert et al., 2016.
@@ -127,10 +141,15 @@ _SELU_SCALE = 1.0507009873554805
 _SELU_ALPHA = 1.6732632423543772
 
 
+def _selu(xp: Namespace, x: Any) -> Any:
+    return (xp.maximum(_real("selu", x), 0) + xp.expm1(xp.minimum(x, 0)) * _SELU_ALPHA) * _SELU_SCALE
+
+
 @elementwise(
-    lambda x: (np.maximum(_real("selu", x), 0) + np.expm1(np.minimum(x, 0)) * _SELU_ALPHA) * _SELU_SCALE,
+    functools.partial(_selu, raw),
     lambda xp, out: xp.where(out < 0, out + _SELU_SCALE * _SELU_ALPHA, _SELU_SCALE),
     samples=_EACH_SIDE,
+    lower=_selu,
 )
 def selu(features: TensorLike) -> Tensor:
     """s x where x > 0, else s a (exp(x) - 1), with s = 1.0507 and a = 1.6733.
@@ -157,12 +176,19 @@ def _gelu_vjp(xp: Namespace, g: Array, features: Array, approximate: bool) -> Ar
     return g * (xp.erfc(x / -_ROOT_2) * 0.5 + x * density)
 
 
+def _gelu(xp: Namespace, x: Any, approximate: bool) -> Any:
+    if approximate:
+        return x * 0.5 * (xp.tanh(x * (x * x * 0.044715 + 1.0) * _TANH_SLOPE) + 1.0)
+    return x * 0.5 * xp.erfc(x / -_ROOT_2)
+
+
 @op(
     vjp=_gelu_vjp,
     jvp=_gelu_vjp,
     batch=LEADING,
     samples=[Sample(shape, approximate=a) for shape in ((3, 4), (), (0, 2)) for a in (False, True)],
     dtypes="efd",
+    lower=_gelu,
 )
 def gelu(features: TensorLike, approximate: bool = False) -> Array:
     """x P(Z <= x) for a standard normal Z; approximate: x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
@@ -172,10 +198,7 @@ def gelu(features: TensorLike, approximate: bool = False) -> Array:
     >>> gt.nn.gelu([-1.0, 2.0]).numpy()
     array([-0.1586...,  1.9544...], dtype=float32)
     """
-    x = _real("gelu", features)
-    if approximate:
-        return x * 0.5 * (np.tanh(x * (x * x * 0.044715 + 1.0) * _TANH_SLOPE) + 1.0)
-    return x * 0.5 * raw.erfc(x / -_ROOT_2)
+    return _gelu(raw, _real("gelu", features), approximate)
 
 
 def _silu_slope(xp: Namespace, features: Array, beta: Array) -> Array:
@@ -188,11 +211,16 @@ def _silu_beta_slope(xp: Namespace, features: Array, beta: Array) -> Array:
     return features * features * s * (1.0 - s)
 
 
+def _silu(xp: Namespace, x: Any, beta: Any) -> Any:
+    return x * xp.sigmoid(x * beta)
+
+
 @elementwise(
-    lambda x, beta: x * raw.sigmoid(x * beta),
+    functools.partial(_silu, raw),
     _silu_slope,
     _silu_beta_slope,
     samples=[Sample((3, 4)), Sample(()), Sample((2, 3), (3,)), Sample((2, 1), ()), Sample((0, 2), beta=2.0)],
+    lower=_silu,
 )
 def silu(features: TensorLike, beta: TensorLike = 1.0) -> Tensor:
     """x sigmoid(beta x), elementwise, also called swish; beta may be a tensor, and is differentiated too.
@@ -231,12 +259,18 @@ _AXES = [
 ]
 
 
+def _softmax_lower(xp: Namespace, logits: Any, axis: int | None) -> Any:
+    powers = xp.exp(logits - xp.reduce_max(logits, _last(axis), True))
+    return powers / xp.reduce_sum(powers, _last(axis), True)
+
+
 @op(
     vjp=lambda xp, g, out, axis: (g - xp.reduce_sum(g * out, _last(axis), True)) * out,
     jvp=lambda xp, t, out, axis: (t - xp.reduce_sum(t * out, _last(axis), True)) * out,
     batch=lambda xp, x, axis: xp.softmax(x, behind(_last(axis), x.ndim - 1)),
     samples=_AXES,
     dtypes="efd",
+    lower=_softmax_lower,
 )
 def softmax(logits: TensorLike, axis: int | None = None) -> Array:
     """exp(x) / sum(exp(x)) along `axis`, the last by default, without overflow for any finite logits.
@@ -253,12 +287,18 @@ def softmax(logits: TensorLike, axis: int | None = None) -> Array:
     return out
 
 
+def _log_softmax_lower(xp: Namespace, logits: Any, axis: int | None) -> Any:
+    shifted = logits - xp.reduce_max(logits, _last(axis), True)
+    return shifted - xp.log(xp.reduce_sum(xp.exp(shifted), _last(axis), True))
+
+
 @op(
     vjp=lambda xp, g, out, axis: g - xp.exp(out) * xp.reduce_sum(g, _last(axis), True),
     jvp=lambda xp, t, out, axis: t - xp.reduce_sum(xp.exp(out) * t, _last(axis), True),
     batch=lambda xp, x, axis: xp.log_softmax(x, behind(_last(axis), x.ndim - 1)),
     samples=_AXES,
     dtypes="efd",
+    lower=_log_softmax_lower,
 )
 def log_softmax(logits: TensorLike, axis: int | None = None) -> Array:
     """x - log(sum(exp(x))) along `axis`, the last by default, without overflow for any finite logits.
@@ -365,17 +405,18 @@ def sparse_softmax_cross_entropy_with_logits(labels: TensorLike, logits: TensorL
     return np.log(np.add.reduce(np.exp(z), -1)) - hit
 
 
-def _sigmoid_cross_entropy(labels: Array, logits: Array) -> Array:
-    x = np.asarray(logits, np.result_type(labels, logits))[()] if type(logits) is float else logits
+def _sigmoid_cross_entropy(xp: Namespace, labels: Any, logits: Any) -> Any:
+    x = np.asarray(logits, np.result_type(labels.dtype, logits))[()] if type(logits) is float else logits
     return (
-        np.maximum(_real("sigmoid_cross_entropy_with_logits", x), 0) - x * labels + np.log1p(np.exp(-abs(x)))
+        xp.maximum(_real("sigmoid_cross_entropy_with_logits", x), 0) - x * labels + xp.log1p(xp.exp(-abs(x)))
     )
 
 
 @elementwise(
-    _sigmoid_cross_entropy,
+    functools.partial(_sigmoid_cross_entropy, raw),
     lambda xp, logits: -logits,
     lambda xp, labels, logits: xp.sigmoid(logits) - labels,
+    lower=_sigmoid_cross_entropy,
 )
 def sigmoid_cross_entropy_with_logits(labels: TensorLike, logits: TensorLike) -> Tensor:
     """-z log(p) - (1 - z) log(1 - p) with p = sigmoid(x), for labels z and logits x, elementwise.
@@ -437,7 +478,8 @@ def dropout(
         raise ShapeError(f"dropout: noise_shape {given} for a tensor of shape {x.shape}; wanted as many axes")
     shape = [n if wanted is None else int(wanted) for n, wanted in zip(x.shape, given, strict=True)]
     kept = comparison.greater_equal(uniform(shape, seed=seed), share)
-    kept = kept if isinstance(kept, Batched) else kept.numpy()
+    if not isinstance(kept, Batched) and tracer() is None:
+        kept = kept.numpy()  # which ops take at less cost
     scale = 1.0 / (1.0 - (xp.cast(rate, x.dtype) if isinstance(rate, Value) else share))
     return xp.where(kept, x * scale, 0.0)  # type: ignore[no-any-return]
 
@@ -478,6 +520,7 @@ def moments(
     batch=lambda xp, t: xp.reduce_sum(xp.square(_real("l2_loss", t)), behind(None, t.ndim - 1)) / 2,
     samples=[Sample((3, 4)), Sample(()), Sample((0, 2))],
     dtypes="efd",
+    lower=lambda xp, t: xp.reduce_sum(t * t) / 2,
 )
 def l2_loss(t: TensorLike) -> Array:
     """sum(t^2) / 2 over all elements, a scalar.
@@ -512,6 +555,11 @@ def _biased_behind(xp: Namespace, value: Array, bias: Array, data_format: str | 
     return value + xp.reshape(bias, (size, *(1,) * channel, channels, *(1,) * (ndim - 1 - channel)))
 
 
+def _bias_add_lower(xp: Namespace, value: Any, bias: Any, data_format: str | None) -> Any:
+    behind_channels = value.ndim - 1 - _channel(data_format, value.ndim)
+    return value + xp.reshape(bias, (*bias.shape, *(1,) * behind_channels))
+
+
 @op(
     promote=("value", "bias"),
     vjp=(lambda xp, g: g, _bias_vjp),
@@ -524,6 +572,7 @@ def _biased_behind(xp: Namespace, value: Array, bias: Array, data_format: str | 
         Sample((0, 2), (2,)),
     ],
     dtypes="efdFD",
+    lower=_bias_add_lower,
 )
 def bias_add(value: TensorLike, bias: TensorLike, data_format: str | None = None) -> Array:
     """value + bias, where the bias has one element for each channel.

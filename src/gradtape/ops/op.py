@@ -87,8 +87,11 @@ class Op:
     has a rule; jvp(xp, tangents, values): the tangent of the result (a list of them, for several) from those
     of the operands (None where there is none) and the values of a record, where it is not to be had by
     transposing the rules; batch(xp, ...): the results for many examples, of operands that have their axis in
-    front; samples, dtypes: by what calls, in which dtypes, the tests check it; primitive: False for an op
-    that is written in terms of others and so needs no rules.
+    front; lower(xp, ...): the same result in terms of ops that the compiler knows; operands, statics: how
+    many of each a record begins with (0 for an op that is only told of, since others computed its results);
+    variadic: the operands go to the forward as one list; pure: its results follow from its operands, and it
+    does nothing else; samples, dtypes: by what calls, in which dtypes, the tests check it; primitive: False
+    for an op that is written in terms of others and so needs no rules.
     """
 
     def __init__(
@@ -100,6 +103,11 @@ class Op:
         self.broadcasts = False
         self.jvp: Forward | None = None
         self.batch: Forward | str | None = None
+        self.lower: Forward | None = None
+        self.operands = 0
+        self.statics = 0
+        self.variadic = False
+        self.pure = True
         self.samples = samples
         self.dtypes = dtypes
         self.primitive = primitive
@@ -143,6 +151,7 @@ def elementwise(
     high: float | tuple[float, ...] = 2.0,
     dtypes: str = "efd",
     samples: Sequence[Sample] = (),
+    lower: Forward | None = None,
 ) -> Callable[[Callable[P, Tensor]], Callable[P, Tensor]]:
     """Declares an op that works element by element, with broadcasting, by its partial derivatives.
 
@@ -150,6 +159,7 @@ def elementwise(
     that, else a function; None where there is no derivative; none at all for an op that is constant between
     its jumps. A function whose second parameter is `g` gives the whole product of cotangent and derivative,
     for where `g * partial` would make 0 * inf. low, high: the range of the samples, or one for each operand.
+    lower: as for `op`.
 
     >>> @gt.extending.elementwise(np.cbrt, lambda xp, out: 1.0 / (3.0 * out * out), low=0.5)
     ... def cube_root(x: gt.extending.TensorLike) -> gt.Tensor:
@@ -170,6 +180,8 @@ def elementwise(
         highs = high if isinstance(high, tuple) else (high,) * n
         made = Op(template.__name__, forward, samples or elementwise_samples(lows, highs), dtypes)
         made.broadcasts = True
+        made.operands = n
+        made.lower = lower
         made.rules = tuple(
             partial_rule(made, i, partial, names) for i, partial in enumerate(partials) if partial is not None
         )
@@ -269,6 +281,7 @@ def op(
     promote: Sequence[str] = (),
     sparse: Forward | None = None,
     rows: Mapping[str, Forward] = MappingProxyType({}),
+    lower: Forward | None = None,
 ) -> Callable[[Callable[P, Any]], Callable[P, Tensor]]:
     """Declares an op by its forward, which the decorated function is, and its vector-Jacobian products.
 
@@ -291,7 +304,9 @@ def op(
     sparse: the first operand's rule where a tape watches that operand itself, which may give
     `xp.indexed_slices`. rows: for an operand, by name, a rule with the parameters of its `vjp`, which gets a
     vector d in place of g and returns what `vjp` makes of all d[i] e_i, stacked, or NotImplemented; with it a
-    Jacobian need not multiply by the identity.
+    Jacobian need not multiply by the identity. lower: `rule(xp, ...)`, which gets the operands and the static
+    attributes and returns the result in terms of ops that the compiler knows (see docs/function.md), or
+    NotImplemented; without it, compiled functions run the op by NumPy.
 
     >>> @gt.extending.op(vjp=lambda xp, g: xp.mirrored(g), jvp=gt.extending.LINEAR)
     ... def mirrored(x: gt.extending.TensorLike) -> gt.extending.Array:
@@ -318,6 +333,10 @@ def op(
         if rules is None:
             rules = [no_gradient(made.name)] * layout.operands if differentiable else []
         made.batch = _along_axis(made.name, layout) if batch == ALONG_AXIS else batch
+        made.lower = lower
+        made.operands = layout.operands
+        made.statics = len(layout.names) - layout.operands
+        made.variadic = layout.variadic
         if layout.variadic:
             call = _variadic(made, layout, rules)
             made.jvp = linear_jvp_of_list(made.name, layout) if jvp == LINEAR else None
@@ -409,6 +428,8 @@ def _variadic(op: Op, layout: Layout, rules: Sequence[Forward | None]) -> Forwar
             with_saved(sized, i, lambda xp, g, *s, i=i: vjp(xp, g, i, *s), positions) for i in range(n)
         )
         sized.jvp = op.jvp
+        sized.lower = op.lower
+        sized.operands, sized.statics, sized.variadic = n, op.statics, True
         return sized
 
     def shapes_of(values: list[Any]) -> list[Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from gradtape import errors
 from gradtape.batched import Batched
 from gradtape.ops.namespace import recorded
-from gradtape.recorders import access
+from gradtape.recorders import access, tracer
 from gradtape.slices import IndexedSlices, densified
 from gradtape.tensor import Value, Variable, as_array, holds, with_key
 
@@ -95,7 +95,12 @@ def weakened(operands: Sequence[Any]) -> list[Any]:
 
 
 def explained(name: str, problem: Exception, values: Sequence[Any]) -> Exception:
-    """What a forward raised, as one of this package's errors that names the op and what it got."""
+    """What a forward raised, as one of this package's errors that names the op and what it got; a function
+    that is being recorded hears of it.
+    """
+    traced = tracer()
+    if traced is not None:
+        traced.failed()
     if type(problem).__module__ == errors.__name__:
         return problem
     got = ", ".join(f"{v.dtype}{v.shape}" if hasattr(v, "dtype") else repr(v) for v in values)

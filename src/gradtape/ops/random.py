@@ -13,8 +13,9 @@ import numpy as np
 from gradtape.batched import Batched, Mapping
 from gradtape.errors import DTypeError, ShapeError
 from gradtape.ops import arithmetic
+from gradtape.ops.effects import effect, having_happened
 from gradtape.ops.op import recorded
-from gradtape.recorders import listening
+from gradtape.recorders import listening, tracer
 from gradtape.replay import view
 from gradtape.tensor import Array, DTypeLike, Tensor, TensorLike, Value, as_dtype, convert_to_array, holds
 
@@ -61,16 +62,20 @@ class _Source:
         return np.random.default_rng(np.random.SeedSequence(_entropy(self.seed), spawn_key=stream))
 
 
-def _drawn(lock: threading.Lock, generator: Callable[[], np.random.Generator], draw: Draw) -> Array:
-    """What `draw` makes of the generator, or, where a function is run again, of the one that it had then."""
+def _drawn(lock: threading.Lock, generator: Callable[[], np.random.Generator], draw: Draw) -> Any:
+    """What `draw` makes of the generator, or, where a function is run again, of the one that it had then; a
+    tensor in a function that is being recorded, which draws anew at each call.
+    """
     seen = view()
-    then = seen and seen.drawn()
+    then = seen and seen.happened()
     if then:
-        return draw(then)
+        return then[0] if isinstance(then, list) else draw(then)
+    if tracer() is not None:
+        return having_happened(_DRAW, (), lambda: [_drawn(lock, generator, draw)])[0]
     with lock:
         now = generator()
         if seen:
-            seen.draws(now)
+            seen.happens(now)
         return draw(now)
 
 
@@ -80,6 +85,7 @@ def _entropy(seed: int) -> int:
 
 
 _source = _Source()
+_DRAW = effect("draw")
 
 
 def set_seed(seed: int) -> None:

@@ -80,6 +80,12 @@ def _mean_vjp(xp: Namespace, g: Any, input_tensor_shape: tuple[int, ...], axis: 
     return _spread(xp, g / n if n > 1 else g, input_tensor_shape, axis, keepdims)
 
 
+def _mean_lower(xp: Namespace, x: Any, axis: Any, keepdims: bool) -> Any:
+    total = xp.reduce_sum(x, axis, keepdims)
+    n = _length(x.shape, axis)
+    return total / n if n else total * math.nan
+
+
 def _length(shape: tuple[int, ...], axis: Any) -> int:
     """How many elements a reduction over `axis` puts into one."""
     if axis is None:
@@ -87,7 +93,14 @@ def _length(shape: tuple[int, ...], axis: Any) -> int:
     return math.prod(shape[a] for a in (axis if isinstance(axis, tuple) else (axis,)) if shape)
 
 
-@op(vjp=_mean_vjp, jvp=LINEAR, batch=ALONG_AXIS, samples=AXES + EMPTY, dtypes="efdFD")
+@op(
+    vjp=_mean_vjp,
+    jvp=LINEAR,
+    batch=ALONG_AXIS,
+    samples=AXES + EMPTY,
+    dtypes="efdFD",
+    lower=_mean_lower,
+)
 def reduce_mean(input_tensor: TensorLike, axis: Axes = None, keepdims: bool = False) -> Array:
     """The mean over the axes given, all of them by default; of nothing, nan.
 
@@ -229,11 +242,19 @@ def _logsumexp_vjp(xp: Namespace, g: Any, input_tensor: Any, out: Any, axis: Any
     return _spread(xp, share, shape, axis, keepdims) * powers
 
 
+def _logsumexp_lower(xp: Namespace, x: Any, axis: Any, keepdims: bool) -> Any:
+    largest = xp.reduce_max(x, axis, True)
+    shift = xp.where(xp.is_finite(largest), largest, 0.0)
+    out = xp.log(xp.reduce_sum(xp.exp(x - shift), axis, keepdims))
+    return out + xp.reshape(shift, out.shape)
+
+
 @op(
     vjp=_logsumexp_vjp,
     batch=ALONG_AXIS,
     samples=[*AXES, *EMPTY, Sample(Uniform((2, 3), -2e4, 2e4), axis=1)],
     dtypes="efd",
+    lower=_logsumexp_lower,
 )
 def reduce_logsumexp(input_tensor: TensorLike, axis: Axes = None, keepdims: bool = False) -> Array:
     """log(sum(exp(x))) over the axes given, all of them by default, without overflow; of nothing, -inf.
@@ -261,7 +282,12 @@ def _variance_vjp(xp: Namespace, g: Any, input_tensor: Any, axis: Any, keepdims:
     return _spread(xp, g * (2 / max(_length(shape, axis), 1)), shape, axis, keepdims) * centred
 
 
-@op(vjp=_variance_vjp, batch=ALONG_AXIS, samples=AXES + EMPTY, dtypes="efdFD")
+def _variance_lower(xp: Namespace, x: Any, axis: Any, keepdims: bool) -> Any:
+    centred = x - xp.reduce_mean(x, axis, True)
+    return xp.reduce_mean(centred * centred, axis, keepdims)
+
+
+@op(vjp=_variance_vjp, batch=ALONG_AXIS, samples=AXES + EMPTY, dtypes="efdFD", lower=_variance_lower)
 def reduce_variance(input_tensor: TensorLike, axis: Axes = None, keepdims: bool = False) -> Array:
     """The mean of |x - mean(x)|^2 over the axes given, all of them by default; integers give float64.
 

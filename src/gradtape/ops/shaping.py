@@ -183,6 +183,19 @@ def _rolled_behind(xp: Namespace, x: Any, shift: Any, axis: Any) -> Any:
     return xp.reshape(xp.roll(row, shift, 1), x.shape)
 
 
+def _roll_lower(xp: Namespace, x: Any, shift: Any, axis: Any) -> Any:
+    """The tail of each axis put in front of its head."""
+    if axis is None:
+        return xp.reshape(_roll_lower(xp, xp.reshape(x, (x.size,)), shift, 0), x.shape)
+    for places, along in np.broadcast(shift, axis):
+        whole = (slice(None),) * (along % x.ndim)
+        n = x.shape[along]
+        cut = -places % n if n else 0
+        if cut:
+            x = xp.concat([x[(*whole, slice(cut, None))], x[(*whole, slice(None, cut))]], along)
+    return x
+
+
 @op(
     vjp=lambda xp, g, shift, axis: xp.roll(g, _opposite(shift), axis),
     jvp=LINEAR,
@@ -195,6 +208,7 @@ def _rolled_behind(xp: Namespace, x: Any, shift: Any, axis: Any) -> Any:
         Sample((0, 2), 1, 0),
     ],
     dtypes="efdFD",
+    lower=_roll_lower,
 )
 def roll(input: TensorLike, shift: int | Sequence[int], axis: Axes) -> Array:
     """Each element `shift` places further along its axis, the last ones coming round to the front.
@@ -255,6 +269,17 @@ def _tile_vjp(xp: Namespace, g: Any, input_shape: tuple[int, ...], multiples: tu
     )
 
 
+def _tile_lower(xp: Namespace, x: Any, multiples: tuple[int, ...]) -> Any:
+    """Broadcast over a new axis in front of each."""
+    n = max(x.ndim, len(multiples))
+    counts = (1,) * (n - len(multiples)) + multiples
+    lengths = (1,) * (n - x.ndim) + x.shape
+    pairs = list(zip(counts, lengths, strict=True))
+    x = xp.reshape(x, tuple(m for _, length in pairs for m in (1, length)))
+    x = xp.broadcast_to(x, tuple(m for pair in pairs for m in pair))
+    return xp.reshape(x, tuple(count * length for count, length in pairs))
+
+
 @op(
     vjp=_tile_vjp,
     jvp=LINEAR,
@@ -267,6 +292,7 @@ def _tile_vjp(xp: Namespace, g: Any, input_shape: tuple[int, ...], multiples: tu
         Sample((2,), [0]),
     ],
     dtypes="efdFD",
+    lower=_tile_lower,
 )
 def tile(input: TensorLike, multiples: Sequence[int]) -> Array:
     """The whole array `multiples` times along each axis; multiples missing in front are 1, as in NumPy.
@@ -303,6 +329,19 @@ def _repeat_vjp(xp: Namespace, g: Any, input_shape: tuple[int, ...], repeats: An
     return xp.reshape(summed, input_shape) if axis is None else summed
 
 
+def _repeat_lower(xp: Namespace, x: Any, repeats: Any, axis: int | None) -> Any:
+    """Broadcast over a new axis behind the one that is repeated, if that is done uniformly."""
+    if isinstance(repeats, tuple):
+        if len(repeats) != 1:
+            return NotImplemented
+        repeats = repeats[0]
+    place = 0 if axis is None else axis % x.ndim
+    shape = (x.size,) if axis is None else x.shape
+    before, n, after = shape[:place], shape[place], shape[place + 1 :]
+    x = xp.broadcast_to(xp.reshape(x, (*before, n, 1, *after)), (*before, n, repeats, *after))
+    return xp.reshape(x, (*before, n * repeats, *after))
+
+
 @op(
     vjp=_repeat_vjp,
     jvp=LINEAR,
@@ -317,6 +356,7 @@ def _repeat_vjp(xp: Namespace, g: Any, input_shape: tuple[int, ...], repeats: An
         Sample((0, 2), 2, axis=1),
     ],
     dtypes="efdFD",
+    lower=_repeat_lower,
 )
 def repeat(input: TensorLike, repeats: int | Sequence[int], axis: int | None = None) -> Array:
     """Each element along `axis` so many times, or as often as its own number says; None flattens first.

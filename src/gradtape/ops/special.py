@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradtape.ops.op import Sample, Uniform, elementwise
+from gradtape.ops.op import Namespace, Sample, Uniform, elementwise
 from gradtape.ops.rule import Forward
 from gradtape.tensor import Array, Tensor, TensorLike
 
@@ -104,12 +104,26 @@ def _xlogy(x: Array, y: Array) -> Array:
     return np.where(zero, 0, x * np.log(np.where(zero, 1, y)))[()]
 
 
+def _xlogy_lower(xp: Namespace, x: Any, y: Any) -> Any:
+    y = _promoted(xp, y, x)
+    zero = x == 0
+    return xp.where(zero, 0, x * xp.log(xp.where(zero, 1, y)))
+
+
+def _promoted(xp: Namespace, y: Any, x: Any) -> Any:
+    """y in the dtype that x and y have together; one of them may be a Python number."""
+    if not hasattr(y, "dtype"):
+        return x.dtype.type(y)
+    return xp.smooth_cast(y, np.result_type(getattr(x, "dtype", x), y.dtype))
+
+
 @elementwise(
     _xlogy,
     lambda xp, x, y: xp.xlogy(xp.cast(xp.not_equal(x, 0), x.dtype), y),
     lambda xp, x, y: xp.xdivy(x, y),
     low=(-2.0, 0.3),
     dtypes="efdFD",
+    lower=_xlogy_lower,
 )
 def xlogy(x: TensorLike, y: TensorLike) -> Tensor:
     """x log y, elementwise with broadcasting, and 0, with derivatives 0, where x is 0, whatever y is.
@@ -125,12 +139,19 @@ def _xdivy(x: Array, y: Array) -> Array:
     return np.where(zero, 0, x / np.where(zero, 1, y))[()]
 
 
+def _xdivy_lower(xp: Namespace, x: Any, y: Any) -> Any:
+    y = _promoted(xp, y, x)
+    zero = x == 0
+    return xp.where(zero, 0, x / xp.where(zero, 1, y))
+
+
 @elementwise(
     _xdivy,
     lambda xp, x, y: xp.xdivy(xp.cast(xp.not_equal(x, 0), x.dtype), y),
     lambda xp, x, y: xp.xdivy(-x, y * y),
     low=(-2.0, 0.5),
     dtypes="efdFD",
+    lower=_xdivy_lower,
 )
 def xdivy(x: TensorLike, y: TensorLike) -> Tensor:
     """x / y, elementwise with broadcasting, and 0, with derivatives 0, where x is 0, whatever y is.

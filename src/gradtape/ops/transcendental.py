@@ -5,9 +5,11 @@ Complex values are taken by all but atan2 and softplus, on the principal branch.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from gradtape.ops.op import elementwise
+from gradtape.ops.op import Namespace, elementwise
 from gradtape.ops.special import of_scipy
 from gradtape.tensor import Array, Tensor, TensorLike
 
@@ -56,6 +58,7 @@ def sqrt(x: TensorLike) -> Tensor:
     lambda xp, g, x, out: xp.zero_or_quotient(g, x / out) * -0.5,
     low=0.3,
     dtypes="efdFD",
+    lower=lambda xp, x: 1 / xp.sqrt(x),
 )
 def rsqrt(x: TensorLike) -> Tensor:
     """1 / √x, elementwise; NaN for negative x. (1 / √x)' = -1 / 2x√x.
@@ -121,7 +124,13 @@ def _sigmoid(x: Array) -> Array:
         return np.divide(1, out, out=out)
 
 
-@elementwise(_sigmoid, lambda xp, out: out * (1 - out), dtypes="efdFD")
+def _sigmoid_lower(xp: Namespace, x: Any) -> Any:
+    """Of e^-|x|, which cannot overflow."""
+    e = xp.exp(-abs(x))
+    return xp.where(x < 0, e, 1) / (1 + e)
+
+
+@elementwise(_sigmoid, lambda xp, out: out * (1 - out), dtypes="efdFD", lower=_sigmoid_lower)
 def sigmoid(x: TensorLike) -> Tensor:
     """1 / (1 + e^-x), elementwise, without overflow. The derivative, of its result s, is s (1 - s).
 
@@ -143,7 +152,11 @@ def _softplus(x: Array) -> Array:
     return out
 
 
-@elementwise(_softplus, lambda xp, features: xp.sigmoid(features))
+@elementwise(
+    _softplus,
+    lambda xp, features: xp.sigmoid(features),
+    lower=lambda xp, x: xp.maximum(x, 0) + xp.log1p(xp.exp(-abs(x))),
+)
 def softplus(features: TensorLike) -> Tensor:
     """log(1 + e^x), elementwise, without overflow. The derivative is sigmoid(x).
 

@@ -1,0 +1,210 @@
+"""Kinds of arguments: what two calls must have in common to be one program's."""
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradtape.errors import ArgumentError, DTypeError, ShapeError
+from gradtape.ops.op import recorded
+from gradtape.slices import IndexedSlices
+from gradtape.structure import unflattened
+from gradtape.tensor import DTypeLike, Tensor, Value, as_array, as_dtype
+
+__all__ = [
+    "Given",
+    "TensorSpec",
+    "given",
+    "is_number_leaf",
+    "kept_alive",
+    "own_arrays",
+    "quick",
+    "with_signature",
+]
+
+_BY_VALUE = frozenset({int, bool, str, bytes, type(None), type(Ellipsis)})
+_NUMBERS = frozenset({int, float, complex})
+
+
+class TensorSpec:
+    """What a tensor must be: its shape, with None for a length that may be any, and its dtype.
+
+    >>> gt.TensorSpec([None, 2], "float32")
+    TensorSpec(shape=(None, 2), dtype=float32)
+    """
+
+    def __init__(
+        self, shape: Sequence[int | None] | None, dtype: DTypeLike = np.float32, name: str | None = None
+    ) -> None:
+        self.shape = None if shape is None else tuple(shape)
+        self.dtype = as_dtype(dtype)
+        self.name = name
+
+    def is_compatible_with(self, tensor: Value) -> bool:
+        """Whether a tensor is of this dtype, and of such a shape.
+
+        >>> gt.TensorSpec([None], "int32").is_compatible_with(gt.constant([1, 2]))
+        True
+        """
+        shape = self.shape
+        if shape is None:
+            return tensor.dtype == self.dtype
+        fits = all(n is None or n == m for n, m in zip(shape, tensor.shape, strict=False))
+        return tensor.dtype == self.dtype and len(shape) == tensor.ndim and fits
+
+    def __repr__(self) -> str:
+        return f"TensorSpec(shape={self.shape}, dtype={self.dtype})"
+
+
+class Given(NamedTuple):
+    """The arguments of one call.
+
+    key: their kind; arrays: the bare values of tensors and arrays, in order; tensors: the same as they were
+    given; objects: what is known by identity.
+    """
+
+    key: Any
+    arrays: list[Any]
+    tensors: list[Any]
+    objects: list[Any]
+
+
+def quick(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any]] | None:
+    """The kind and the bare arrays of arguments that are tensors and plain values by position; else None."""
+    key: list[Any] = []
+    arrays: list[Any] = []
+    for x in args:
+        kind = type(x)
+        if kind is Tensor:
+            value = x._value
+            arrays.append(value)
+            key.append(value.shape)
+            key.append(value.dtype)
+        elif kind in _BY_VALUE:
+            key.append(kind)
+            key.append(x)
+        else:
+            return None
+    return tuple(key), arrays
+
+
+def given(args: tuple[Any, ...], keywords: dict[str, Any], numbers_too: bool) -> Given | None:
+    """The arguments by kind; None if some differ from example to example of a mapping."""
+    found = None if keywords or numbers_too else quick(args)
+    if found is None:
+        return _given_structure(args, keywords, numbers_too)
+    return Given(*found, [x for x in args if type(x) is Tensor], [])
+
+
+def _given_structure(args: tuple[Any, ...], keywords: dict[str, Any], numbers_too: bool) -> Given | None:
+    import optree
+
+    everything: Any = (args, keywords)
+    leaves: list[Any]
+    leaves, structure = optree.tree_flatten(everything, none_is_leaf=True)
+    key: list[Any] = [structure, *_orders(everything)]
+    arrays: list[Any] = []
+    tensors: list[Any] = []
+    objects: list[Any] = []
+    for x in leaves:
+        for part in (x.values, x.indices) if isinstance(x, IndexedSlices) else (x,):
+            kind = type(part)
+            if kind is Tensor or is_number_leaf(part, numbers_too):
+                value = part._value if kind is Tensor else as_array(part) if kind in _NUMBERS else part
+                arrays.append(value)
+                tensors.append(part)
+                key += (value.shape, value.dtype)
+            elif isinstance(part, Tensor):
+                return None
+            elif kind in _BY_VALUE:
+                key += (kind, part)
+            elif kind in (
+                float,
+                complex,
+                slice,
+                range,
+            ):  # whose == takes -0.0 for 0.0, and which nan never fits
+                key += (kind, repr(part))
+            elif kind is frozenset:
+                key += (kind, frozenset((type(x), x) for x in part))
+            elif isinstance(part, np.dtype):
+                key.append(part)
+            else:
+                key += ("object", id(part))
+                objects.append(part)
+        if isinstance(x, IndexedSlices):
+            key.append(x.dense_shape)
+    return Given(tuple(key), arrays, tensors, objects)
+
+
+def _orders(x: Any) -> Iterator[tuple[Any, ...]]:
+    """The keys of all dicts within, in their order, which structures that are equal need not share."""
+    if isinstance(x, dict):
+        yield tuple(x)
+    if isinstance(x, (dict, list, tuple)):
+        for part in x.values() if isinstance(x, dict) else x:
+            yield from _orders(part)
+
+
+def own_arrays(call: "Given", args: Any, keywords: Any, numbers_too: bool) -> tuple["Given", Any, Any]:
+    """The arguments with tensors in place of NumPy arrays, which the caller may change meanwhile."""
+    if all(isinstance(x, Tensor) for x in call.tensors):
+        return call, args, keywords
+    leaves, rebuild = unflattened((args, keywords))
+    own = [Tensor(as_array(x)) if is_number_leaf(x, numbers_too) else x for x in leaves]
+    waiting = (
+        x
+        for leaf in own
+        for x in ((leaf.values, leaf.indices) if isinstance(leaf, IndexedSlices) else (leaf,))
+    )
+    tensors = [x for x in waiting if type(x) is Tensor]
+    return Given(call.key, [x._value for x in tensors], call.tensors, call.objects), *rebuild(own)
+
+
+def is_number_leaf(x: Any, numbers_too: bool) -> bool:
+    """Whether x, which is no tensor, is taken for one: a NumPy array or scalar of numbers, or a Python
+    number.
+    """
+    if isinstance(x, (np.ndarray, np.generic)):
+        return x.dtype.kind in "biufc"
+    return numbers_too and type(x) in _NUMBERS
+
+
+def kept_alive(objects: Sequence[Any], forget: Callable[[], None]) -> list[Any]:
+    """References to objects that are known by identity: weak ones, that tell when one goes, where
+    possible.
+    """
+    kept: list[Any] = []
+    for x in objects:
+        try:
+            kept.append(weakref.ref(x, lambda _: forget()))
+        except TypeError:
+            kept.append(x)
+    return kept
+
+
+def with_signature(
+    name: str, signature: Sequence[TensorSpec], args: tuple[Any, ...], keywords: dict[str, Any]
+) -> tuple[Any, ...]:
+    """The arguments as tensors of the signature; ArgumentError tells what does not fit."""
+    if keywords or len(args) != len(signature):
+        raise ArgumentError(
+            f"{name}: got {len(args)} positional and {len(keywords)} keyword arguments; its input_signature "
+            f"wants {len(signature)}, by position"
+        )
+    fitted = []
+    for place, (x, spec) in enumerate(zip(args, signature, strict=True)):
+        try:
+            tensor = recorded.convert_to_tensor(
+                x, None if isinstance(x, (Value, np.ndarray, np.generic)) else spec.dtype
+            )
+        except (DTypeError, ShapeError) as problem:
+            raise ArgumentError(f"{name}: argument {place} is no {spec}: {problem}") from None
+        if not spec.is_compatible_with(tensor):
+            raise ArgumentError(
+                f"{name}: argument {place} is {tensor.dtype} of shape {tensor.shape}; its input_signature "
+                f"wants {spec}"
+            )
+        fitted.append(tensor)
+    return tuple(fitted)

@@ -1,0 +1,154 @@
+"""Which nodes become native code, in kernels as large as can be, and which NumPy runs between them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gradtape.compile.graph import Graph, Node, Spec
+from gradtape.compile.native.lanes import REDUCTIONS, can_compute
+from gradtape.compile.native.places import can_place, is_structural
+from gradtape.compile.native.roots import is_product
+from gradtape.compile.native.text import KINDS
+
+__all__ = ["Kernel", "fused"]
+
+_SMALL_PRODUCT = 32**3  # multiplications, up to which a product of matrices is native code
+_MOST = 4000  # nodes of one kernel, since the time to compile it grows faster than their number
+_WIDE = 2**13  # numbers, up to which a product with a transposed matrix is summed up row by row
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A part of a graph that becomes native code; its inputs come from outside, its outputs go there."""
+
+    graph: Graph
+
+
+def fused(graph: Graph) -> list[Node | Kernel]:
+    """The graph's nodes and kernels in an order in which they can run.
+
+    A node that only looks at its operand in another way, for NumPy or as a result, is left to NumPy, which
+    does not copy; kernels that read it have it, too.
+    """
+    maker = {x: node for node in graph.nodes for x in node.outs}
+    native = {id(node) for node in graph.nodes if _can_run(node, graph.specs, graph.constants)}
+    is_view = {id(node) for node in graph.nodes if id(node) in native and node.op.name in _VIEWS}
+    core = [node for node in graph.nodes if id(node) in native and id(node) not in is_view]
+    others = _for_numpy(graph, native, is_view)
+    base: dict[int, int] = {}  # what a view looks at
+    for node in graph.nodes:
+        if id(node) in is_view:
+            base.update({x: base.get(node.operands[0], node.operands[0]) for x in node.outs})
+
+    steps: list[Node | Kernel] = []
+    there = {*graph.inputs, *graph.constants}
+    while core or others:
+        made = set(there)
+        chosen: list[Node] = []
+        later: list[Node] = []
+        for node in core:
+            if len(chosen) < _MOST and all(base.get(x, x) in made for x in node.operands):
+                chosen.append(node)
+                made.update(node.outs)
+            else:
+                later.append(node)
+        if chosen:
+            needed = {base.get(x, x) for node in (*later, *others) for x in node.operands}
+            needed |= set(graph.outputs)
+            part = _part(graph, chosen, maker, is_view, needed)
+            steps.extend([Kernel(part)] if part.outputs else [])
+        core, there = later, made
+        ready: list[Node] = []
+        left: list[Node] = []
+        waits = False  # for an op that does more than compute, and must not be overtaken by another such
+        for node in others:
+            if all(x in there for x in node.operands) and (node.op.pure or not waits):
+                ready.append(node)
+                there.update(node.outs)
+            else:
+                left.append(node)
+                waits = waits or not node.op.pure
+        if not (chosen or ready):
+            raise AssertionError("the graph's nodes are not in an order in which they can run")
+        steps.extend(ready)
+        others = left
+    return steps
+
+
+# What NumPy does without copying.
+_VIEWS = frozenset(
+    {"broadcast_to", "expand_dims", "matrix_transpose", "read_at", "reshape", "reverse", "split", "squeeze"}
+    | {"transpose", "unstack"}
+)
+
+
+def _for_numpy(graph: Graph, native: set[int], is_view: set[int]) -> list[Node]:
+    """The nodes that NumPy runs: those that are not native, and the views that these or the results need."""
+    needed = set(graph.outputs)
+    found = []
+    for node in reversed(graph.nodes):
+        if id(node) not in native or (id(node) in is_view and needed & set(node.outs)):
+            found.append(node)
+            needed |= set(node.operands)
+    return found[::-1]
+
+
+def _part(
+    graph: Graph, chosen: list[Node], maker: Mapping[int, Node], is_view: set[int], needed: set[int]
+) -> Graph:
+    """The chosen nodes, with the views that they read, as a graph; needed: the values wanted outside."""
+    kept = {id(node) for node in chosen}
+    todo = [x for node in chosen for x in node.operands]
+    while todo:
+        x = todo.pop()
+        node = maker.get(x)
+        if node is not None and id(node) in is_view and id(node) not in kept:
+            kept.add(id(node))
+            todo.extend(node.operands)
+    nodes = tuple([node for node in graph.nodes if id(node) in kept])
+    made = {x for node in nodes for x in node.outs}
+    read = dict.fromkeys(x for node in nodes for x in node.operands)
+    return Graph(
+        inputs=tuple([x for x in read if x not in made and x not in graph.constants]),
+        outputs=tuple([x for node in chosen for x in node.outs if x in needed]),
+        nodes=nodes,
+        constants={x: graph.constants[x] for x in read if x in graph.constants},
+        specs=graph.specs,
+    )
+
+
+# -- what native code can do ---------------------------------------------------------------------------------
+
+
+def _can_run(node: Node, specs: Mapping[int, Spec], constants: Mapping[int, Any]) -> bool:
+    values = [specs[x] for x in (*node.operands, *node.outs) if x in specs]
+    if any(spec.dtype not in KINDS or 0 in spec.shape for spec in values):
+        return False
+    if is_structural(node):
+        return can_place(node, specs)
+    if node.op.name in REDUCTIONS:
+        return node.operands[0] in specs and node.statics[0] != ()
+    if is_product(node):
+        return _can_multiply(node, specs)
+    return can_compute(node, specs, constants)
+
+
+def _can_multiply(node: Node, specs: Mapping[int, Spec]) -> bool:
+    """Whether it is a product of small matrices, or of a matrix and a vector, of one floating dtype."""
+    if any(x not in specs for x in node.operands):
+        return False
+    a, b = (specs[x] for x in node.operands)
+    out = specs[node.outs[0]]
+    size = math.prod(out.shape)
+    if not (a.dtype == b.dtype == out.dtype) or out.dtype.kind != "f" or max(len(a.shape), len(b.shape)) > 2:
+        return False
+    if node.op.name == "matvec" and len(b.shape) > 1:
+        return False  # many vectors
+    turned = len(a.shape) == 2 and (node.statics[0] or node.statics[2 if node.op.name == "matmul" else 1])
+    m = a.shape[-2] if turned else a.shape[-1]
+    if size * m <= _SMALL_PRODUCT or m == 1:
+        return True
+    rows = 1 if len(a.shape) == 1 else a.shape[-1] if turned else a.shape[-2]
+    columns = size // rows
+    return 1 in (rows, columns) and (size <= _WIDE or not turned)
