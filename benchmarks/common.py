@@ -1,13 +1,17 @@
 """What the benchmarks share: who takes part, a turn in a process of its own, and how a table is printed."""
 
+import contextlib
 import functools
 import importlib.util
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 # Module name: the name people use. The order is that of the columns.
@@ -20,21 +24,42 @@ def peers() -> list[str]:
     return [name for name in PEERS if importlib.util.find_spec(name)]
 
 
-def turn(command: Sequence[str], limit: float = 120.0) -> dict[str, Any]:
-    """The JSON object that a fresh Python running `command` prints last, or {"error": why there is none}."""
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else each import would compile what pip did not
-    try:
-        done = subprocess.run(
-            [sys.executable, *command], capture_output=True, text=True, timeout=limit, env=environment
+def turn(command: Sequence[str], limit: float = 120.0, **variables: str) -> dict[str, Any]:
+    """The JSON object that a fresh Python running `command` prints last, or {"error": why there is none}.
+
+    variables: of its environment, beside this process's own.
+    Nothing is left of it: neither processes that it started, nor what PyTorch's compiler puts aside on disk.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        environment = (
+            os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "TORCHINDUCTOR_CACHE_DIR": folder} | variables
         )
-    except subprocess.TimeoutExpired:
-        return {"error": f"no answer in {limit:.0f} s"}
-    lines = (done.stderr if done.returncode else done.stdout).strip().splitlines()
-    if done.returncode or not lines:
-        return {"error": lines[-1] if lines else f"ended with {done.returncode}"}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else each import would compile what pip did not
+        said, complained = Path(folder, "stdout"), Path(folder, "stderr")
+        with said.open("w") as out, complained.open("w") as err:
+            process = subprocess.Popen(
+                [sys.executable, *command], stdout=out, stderr=err, env=environment, start_new_session=True
+            )
+            try:
+                failed = process.wait(limit)
+            except subprocess.TimeoutExpired:
+                return {"error": f"no answer in {limit:.0f} s"}
+            finally:
+                _end(process)
+        lines = (complained if failed else said).read_text(errors="replace").strip().splitlines()
+    if failed or not lines:
+        return {"error": lines[-1] if lines else f"ended with {failed}"}
     answer: dict[str, Any] = json.loads(lines[-1])
     return answer
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process and all that it started."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.wait()
 
 
 def machine() -> str:

@@ -2,7 +2,8 @@
 
 A derivative takes a function, its sources, and what it is taken along (directions or examples: workloads.py),
 and returns what is timed: a function without arguments that gives the arrays. All but "gradient" and
-"per_example" are by one source. A derivative that a library lacks is not in its namespace.
+"per_example" are by one source. A derivative that a library lacks is not in its namespace. `compiled` is the
+library's compiler, for a function of arrays that gives arrays.
 """
 
 import importlib
@@ -22,7 +23,8 @@ def value(f: Function, sources: list[Any], along: list[Any]) -> Run:
     return lambda: [f(*sources)]
 
 
-def tensorflow_like(name: str) -> SimpleNamespace:
+def tensorflow_like(name: str, **compiler: Any) -> SimpleNamespace:
+    """gradtape or TensorFlow; what is given to its `function` beside the function."""
     tf = importlib.import_module(name)
 
     def gradient(f: Function, sources: list[Any], along: list[Any]) -> Run:
@@ -68,6 +70,7 @@ def tensorflow_like(name: str) -> SimpleNamespace:
         hessian=hessian,
         hvp=hvp,
         per_example=per_example,
+        compiled=partial(tf.function, **compiler),
         array=tf.constant,
         sin=tf.sin,
         tanh=tf.tanh,
@@ -90,6 +93,8 @@ def pytorch() -> SimpleNamespace:
     from torch import func
 
     def gradient(f: Function, sources: list[Any], along: list[Any]) -> Run:
+        if torch.compiler.is_compiling():  # forward and backward as one program are the faster
+            return partial(func.grad(f, argnums=tuple(range(len(sources)))), *sources)
         leaves = [x.requires_grad_() for x in sources]
         return lambda: torch.autograd.grad(f(*leaves), leaves)
 
@@ -118,6 +123,7 @@ def pytorch() -> SimpleNamespace:
         hessian=hessian,
         hvp=hvp,
         per_example=per_example,
+        compiled=torch.compile,
         array=torch.tensor,
         sin=torch.sin,
         tanh=torch.tanh,
@@ -135,7 +141,7 @@ def pytorch() -> SimpleNamespace:
     )
 
 
-def jax_eager() -> SimpleNamespace:
+def jax_numpy() -> SimpleNamespace:
     import jax
     import jax.numpy as jnp
 
@@ -163,7 +169,12 @@ def jax_eager() -> SimpleNamespace:
         mapped = jax.vmap(gradients, in_axes=(None,) * len(sources) + (0,) * len(along))
         return lambda: ready(mapped(*sources, *along))
 
+    def compiled(f: Function) -> Function:
+        program = jax.jit(f)
+        return lambda *arrays: ready(program(*arrays))
+
     return SimpleNamespace(
+        compiled=compiled,
         value=lambda f, sources, along: lambda: [ready(f(*sources))],
         gradient=gradient,
         jvp=jvp,
@@ -239,7 +250,7 @@ def hips_autograd() -> SimpleNamespace:
 LIBRARIES: dict[str, Callable[[], SimpleNamespace]] = {
     "gradtape": partial(tensorflow_like, "gradtape"),
     "torch": pytorch,
-    "jax": jax_eager,
-    "tensorflow": partial(tensorflow_like, "tensorflow"),
+    "jax": jax_numpy,
+    "tensorflow": partial(tensorflow_like, "tensorflow", jit_compile=True),
     "autograd": hips_autograd,
 }

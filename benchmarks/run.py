@@ -1,10 +1,13 @@
 """All tables: `make bench`, or `python benchmarks/run.py`. README.md tells how to read them."""
 
+import greeks
 import imports
 import lookups
 import memory
 import speed
+import training
 from common import machine, peers
+from workloads import WORKLOADS
 
 
 def main() -> None:
@@ -12,8 +15,12 @@ def main() -> None:
     print(machine())
     imports.show(imports.measured(rounds=10))
     memory.show(memory.measured())
+    training.show(training.measured(rounds=3))
     lookups.show(lookups.measured(lookups.STEPS))
-    speed.show(speed.measured(list(speed.WORKLOADS), rounds=3, seconds=0.5))
+    figures = speed.measured(list(WORKLOADS), rounds=3, seconds=0.5)
+    speed.show(figures, speed.EAGER)
+    speed.show(figures, speed.COMPILED)
+    greeks.show(greeks.measured(rounds=3, seconds=0.5))
     if not peers():
         print("\nNo peers in this environment: .venv/bin/pip install torch jax tensorflow-cpu autograd")
 
