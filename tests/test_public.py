@@ -31,6 +31,7 @@ NAMES = {
         repeat shape size rank gather gather_nd boolean_mask scatter_nd tensor_scatter_nd_update
         tensor_scatter_nd_add sort argsort matmul tensordot einsum custom_gradient custom_jvp recompute_grad
         grad value_and_grad vjp jvp jacobian hessian hvp vectorized_map autodiff
+        function TensorSpec print numpy_function config
     """,
     "gradtape.math": """
         add subtract multiply divide truediv floordiv pow maximum minimum negative abs sign square sqrt exp

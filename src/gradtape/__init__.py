@@ -13,7 +13,7 @@ import numpy as _numpy
 
 import gradtape.numpy.protocols
 import gradtape.operators  # noqa: F401  (gives tensors Python's operators)
-from gradtape import autodiff, errors, extending, linalg, math, nn, optimizers, random, testing
+from gradtape import autodiff, config, errors, extending, linalg, math, nn, optimizers, random, testing
 from gradtape.allocation import use_the_heap as _use_the_heap
 from gradtape.batching import vectorized_map
 from gradtape.compile.function import function
@@ -176,6 +176,7 @@ __all__ = [
     "complex64",
     "complex128",
     "concat",
+    "config",
     "constant",
     "convert_to_tensor",
     "cos",
