@@ -55,10 +55,10 @@ def function(
     answer there is run in Python and recorded too, and both paths stay. Variables may be assigned, and made
     at the first call only. Derivatives flow through, and are compiled as well. See docs/function.md.
 
-    input_signature: a TensorSpec for each positional argument, which are converted; ArgumentError says where
-    one does not fit. jit_compile: True for native code by LLVM, False for NumPy calls, None for the former
-    where llvmlite is installed. reduce_retracing: Python's numbers are taken for tensors, so that another
-    number is no other kind.
+    input_signature: a TensorSpec, or a structure of them, for each argument, which are converted;
+    ArgumentError says where one does not fit. jit_compile: True for native code by LLVM, False for NumPy
+    calls, None for the former where llvmlite is installed. reduce_retracing: Python's numbers are taken for
+    tensors, so that another number is no other kind.
 
     Raises FunctionError, with its line, where `func` reads a whole array that is not constant, or makes a
     variable at a later call. With GRADTAPE_COMPILE=off in the environment everything runs in Python.
@@ -160,7 +160,7 @@ class Function:
     def _called(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """The same without haste."""
         if self.input_signature is not None:
-            args = with_signature(self._name, self.input_signature, args, keywords)
+            args = with_signature(self.python_function, self._name, self.input_signature, args, keywords)
             keywords = {}
         stack = listening()
         if _OFF or tracer() is not None or any(isinstance(r, _HEARS_EACH_OP) for r in stack):
@@ -279,7 +279,10 @@ class Function:
         outputs ...
         """
         if self.input_signature is not None:
-            args, keywords = with_signature(self._name, self.input_signature, args, keywords), {}
+            args, keywords = (
+                with_signature(self.python_function, self._name, self.input_signature, args, keywords),
+                {},
+            )
         call = given(args, keywords, self._reduce_retracing)
         for _ in range(2):  # a first call that makes variables is not recorded
             paths = None if call is None else self._learned.paths.get(call.key)

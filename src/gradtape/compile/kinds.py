@@ -1,5 +1,6 @@
 """Kinds of arguments: what two calls must have in common to be one program's."""
 
+import inspect
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import numpy as np
 from gradtape.errors import ArgumentError, DTypeError, ShapeError
 from gradtape.ops.op import recorded
 from gradtape.slices import IndexedSlices
-from gradtape.structure import unflattened
+from gradtape.structure import outline, unflattened
 from gradtape.tensor import DTypeLike, Tensor, Value, as_array, as_dtype
 
 __all__ = [
@@ -185,26 +186,50 @@ def kept_alive(objects: Sequence[Any], forget: Callable[[], None]) -> list[Any]:
 
 
 def with_signature(
-    name: str, signature: Sequence[TensorSpec], args: tuple[Any, ...], keywords: dict[str, Any]
+    f: Callable[..., Any],
+    name: str,
+    signature: Sequence[Any],
+    args: tuple[Any, ...],
+    keywords: dict[str, Any],
 ) -> tuple[Any, ...]:
     """The arguments as tensors of the signature; ArgumentError tells what does not fit."""
+    if keywords:
+        bound = inspect.signature(f).bind(*args, **keywords)
+        args, keywords = bound.args, bound.kwargs
     if keywords or len(args) != len(signature):
         raise ArgumentError(
             f"{name}: got {len(args)} positional and {len(keywords)} keyword arguments; its input_signature "
-            f"wants {len(signature)}, by position"
+            f"wants {len(signature)}, that can be given by position"
         )
-    fitted = []
-    for place, (x, spec) in enumerate(zip(args, signature, strict=True)):
+    return tuple(
+        [
+            _fitted(name, f"argument {i}", x, spec)
+            for i, (x, spec) in enumerate(zip(args, signature, strict=True))
+        ]
+    )
+
+
+def _fitted(name: str, what: str, x: Any, spec: Any) -> Any:
+    """One argument, or part of one, as a tensor of its spec, or a structure of them."""
+    if not isinstance(spec, TensorSpec):
+        import optree
+
+        specs, structure = optree.tree_flatten(spec)
         try:
-            tensor = recorded.convert_to_tensor(
-                x, None if isinstance(x, (Value, np.ndarray, np.generic)) else spec.dtype
-            )
-        except (DTypeError, ShapeError) as problem:
-            raise ArgumentError(f"{name}: argument {place} is no {spec}: {problem}") from None
-        if not spec.is_compatible_with(tensor):
+            parts = structure.flatten_up_to(x)
+        except ValueError:
             raise ArgumentError(
-                f"{name}: argument {place} is {tensor.dtype} of shape {tensor.shape}; its input_signature "
-                f"wants {spec}"
-            )
-        fitted.append(tensor)
-    return tuple(fitted)
+                f"{name}: {what} has structure {outline(x)}; its input_signature wants {outline(spec)}"
+            ) from None
+        pairs = enumerate(zip(parts, specs, strict=True))
+        return structure.unflatten([_fitted(name, f"part {i} of {what}", *pair) for i, pair in pairs])
+    try:
+        plain = not isinstance(x, (Value, np.ndarray, np.generic))
+        tensor = recorded.convert_to_tensor(x, spec.dtype if plain else None)
+    except (DTypeError, ShapeError) as problem:
+        raise ArgumentError(f"{name}: {what} is no {spec}: {problem}") from None
+    if not spec.is_compatible_with(tensor):
+        raise ArgumentError(
+            f"{name}: {what} is {tensor.dtype} of shape {tensor.shape}; its input_signature wants {spec}"
+        )
+    return tensor
