@@ -1117,3 +1117,15 @@ def test_gradtape_compile_off(setting, runs):
         [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == f"[2.0, 1.0, 4.0, 3.0] {runs}"
+
+
+def test_input_signature_takes_structures_and_keywords(compiled):
+    spec = gt.TensorSpec([None], "float32")
+    f = compiled(lambda d, k: d["a"] * k, input_signature=[{"a": spec}, gt.TensorSpec([], "float32")])
+    for args, keywords in ((({"a": [1.0, 2.0]}, 3.0), {}), (({"a": [1.0, 2.0]},), {"k": 3.0})):
+        np.testing.assert_array_equal(f(*args, **keywords).numpy(), [3.0, 6.0])
+    assert len(f.runs) == 1
+    with pytest.raises(gt.errors.ArgumentError, match=r"argument 0 has structure .*'b'.* wants .*'a'"):
+        f({"b": [1.0]}, 1.0)
+    with pytest.raises(gt.errors.ArgumentError, match=r"part 0 of argument 0 is float32 of shape \(1, 1\)"):
+        f({"a": [[1.0]]}, 1.0)
