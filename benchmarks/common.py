@@ -24,7 +24,7 @@ def peers() -> list[str]:
     return [name for name in PEERS if importlib.util.find_spec(name)]
 
 
-def turn(command: Sequence[str], limit: float = 120.0, **variables: str) -> dict[str, Any]:
+def turn(command: Sequence[str], limit: float = 90.0, **variables: str) -> dict[str, Any]:
     """The JSON object that a fresh Python running `command` prints last, or {"error": why there is none}.
 
     variables: of its environment, beside this process's own.

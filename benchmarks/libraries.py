@@ -93,7 +93,7 @@ def pytorch() -> SimpleNamespace:
     from torch import func
 
     def gradient(f: Function, sources: list[Any], along: list[Any]) -> Run:
-        if torch.compiler.is_compiling():  # forward and backward as one program are the faster
+        if torch.compiler.is_compiling():  # so that forward and backward are one program
             return partial(func.grad(f, argnums=tuple(range(len(sources)))), *sources)
         leaves = [x.requires_grad_() for x in sources]
         return lambda: torch.autograd.grad(f(*leaves), leaves)

@@ -194,7 +194,7 @@ def targets(found: dict[str, Results], table: Table) -> list[tuple[str, str, str
             over[workload.unit] = own * workload.scale
         wanted = workload.targets if table is EAGER else workload.compiled
         compared = [(f"{name} / {other}", over.get(other), limit) for other, limit in wanted.items()]
-        if table is COMPILED:
+        if "best peer" in wanted and table is COMPILED:
             compared.append((f"{name}, first call / jax.jit's", first_ratio(results), 1.0))
         rows += [
             (what, number(ratio), f"{at_most:.2f}", yes_no(ratio <= at_most))

@@ -19,6 +19,7 @@ from gradtape.ops import accumulation, arithmetic, einsum, joining, making, norm
 from gradtape.ops import linalg as matrices
 from gradtape.ops.namespace import recorded
 from gradtape.ops.operands import weakened
+from gradtape.recorders import tracer
 from gradtape.tensor import Tensor, TensorLike, Value
 
 __all__ = ["FUNCTIONS", "UFUNCS"]
@@ -130,6 +131,21 @@ def _angle(z: TensorLike, deg: bool = False) -> Tensor:
     return arithmetic.angle(z) * (180 / math.pi) if deg else arithmetic.angle(z)
 
 
+def _at_least(n: int) -> Callable[..., Any]:
+    """numpy.atleast_1d and the like: axes of length 1 in front, and for three axes behind the last one too."""
+
+    def call(*arys: TensorLike) -> Any:
+        found = []
+        for a in arys:
+            x = making.convert_to_tensor(a)
+            behind = 1 if n == 3 and x.ndim in (1, 2) else 0
+            front = max(n - x.ndim - behind, 0)
+            found.append(shaping.reshape(x, (*(1,) * front, *x.shape, *(1,) * behind)))
+        return found[0] if len(found) == 1 else tuple(found)
+
+    return call
+
+
 def _where(condition: TensorLike, *values: TensorLike) -> Any:
     return gnp.where(condition, *values) if values else gnp.nonzero(condition)
 
@@ -208,6 +224,9 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     },
     np.amax: gnp.max,
     np.amin: gnp.min,
+    np.atleast_1d: _at_least(1),
+    np.atleast_2d: _at_least(2),
+    np.atleast_3d: _at_least(3),
     np.angle: _angle,
     np.around: _round,
     np.round: _round,
@@ -284,15 +303,17 @@ def _unsupported(f: Any, table: dict[Any, Any]) -> UnsupportedFunctionError:
         advice = f"the op of that name here is gradtape's {here}"
     else:
         known = sorted({g.__name__ for g in table})
-        close = difflib.get_close_matches(f.__name__, known, n=1)
+        close = difflib.get_close_matches(f.__name__, known, n=1, cutoff=0.75)
         advice = (
             f"the nearest that has one is numpy.{close[0]}"
             if close
             else "write it with functions that have one"
         )
-    return UnsupportedFunctionError(
-        f"{full} has no op here; {advice}, and {full}(np.asarray(t)) works on the bare array, off the tape"
-    )
+    if tracer() is not None:
+        off = f"gradtape.numpy_function({full}, [t], t.dtype) calls it, without a derivative"
+    else:
+        off = f"{full}(np.asarray(t)) works on the bare array, off the tape"
+    return UnsupportedFunctionError(f"{full} has no op here; {advice}, and {off}")
 
 
 def _call(f: Any, table: dict[Any, Any], args: Sequence[Any], keywords: dict[str, Any]) -> Any:
