@@ -6,6 +6,7 @@ import copy
 import gc
 import math
 import os
+import re
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ pytest.importorskip("llvmlite")
 
 from graphs import FLOATS, Builder, assert_same, call, pick_one, run_native, whole
 
+import gradtape as gt
 from gradtape import config
 from gradtape.compile.graph import Node, run
 from gradtape.compile.native import engine as native
@@ -328,6 +330,7 @@ def test_empty_arrays_are_left_to_numpy() -> None:
 def test_a_kernel_is_not_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many nodes make several kernels, which can be one function again."""
     monkeypatch.setattr(fusion, "_MOST", 10)
+    monkeypatch.setattr(fusion, "_AT_A_TIME", 10)
     builder = Builder()
     x = builder.input(np.full(50, 0.1))
     y = x
@@ -338,3 +341,22 @@ def test_a_kernel_is_not_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [len(kernel.graph.nodes) for kernel in kernels] == [10, 10, 10, 6]
     made = compiled(kernels, graph.inputs, graph.outputs)
     assert_same(call(made, graph, builder.arguments())[0], builder.values[y])
+
+
+def test_many_products_are_left_to_numpy_and_rounds_of_a_loop_share_their_code():
+    """Unrolled loops compile in a time that grows with their length, at the most."""
+
+    @gt.function
+    def last(h, w):
+        for _ in range(40):
+            h = gt.tanh(h @ w) * 0.5
+        return h
+
+    h, w = gt.constant(np.full((4, 8), 0.25, "f4")), gt.constant(np.full((8, 8), 0.125, "f4"))
+    np.testing.assert_allclose(last(h, w).numpy(), last(h, w).numpy(), rtol=1e-6)
+    (paths,) = last._learned.paths.values()
+    plan = paths.plan(paths.root, False)
+    assert plan.by_numpy.count("matmul") == 40
+    assert len(plan.kernels) == 40
+    calls = set(re.findall(r"if (k\d+)", plan.source))
+    assert len({id(value) for value in (plan.run.__globals__[name] for name in calls)}) == 1

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from gradtape.compile.graph import Graph, Node, Spec
-from gradtape.compile.passes import optimized
+from gradtape.compile.passes import form, optimized
 from gradtape.errors import PlanError
 from gradtape.ops.effects import Raised
+from gradtape.tensor import Array
 
 if TYPE_CHECKING:
     from gradtape.compile.native.fusion import Kernel
@@ -29,6 +30,7 @@ _UFUNCS: dict[Any, Any] = {
     operator.abs: np.absolute,
 }
 _LISTS = frozenset({"unstack", "split"})  # whose forward gives a list even of one
+_PRODUCTS = frozenset({"matmul", "matvec"})  # whose result is no view of an operand
 _WORTHWHILE = 4096  # bytes from which a buffer is used again
 
 
@@ -80,16 +82,23 @@ def _planned(graph: Graph, native: bool) -> Plan:
 
 def _with_kernels(graph: Graph) -> list[Step]:
     """The graph's ops, fused into kernels where they can be, each run of kernels as one step."""
-    from gradtape.compile.native.fusion import fused  # which, with LLVM, is loaded when it is first needed
+    from gradtape.compile.native.fusion import fused, updates_apart  # which, with LLVM, is loaded late
 
     steps: list[Step] = []
+    apart = False  # whether the last kernels are to stay by themselves
     for step in fused(graph):
         if isinstance(step, Node):
             steps.append(step)
-        elif steps and isinstance(steps[-1], list):
-            steps[-1].append(step)
-        else:
-            steps.append([step])
+            apart = False
+            continue
+        rest, updates = updates_apart(step)
+        if rest is not None:
+            if steps and isinstance(steps[-1], list) and not apart:
+                steps[-1].append(rest)
+            else:
+                steps.append([rest])
+        steps += [[update] for update in updates]
+        apart = bool(updates)
     return steps
 
 
@@ -101,11 +110,12 @@ class _Writer:
         self.steps = steps
         self.names: dict[str, Any] = {
             "empty": np.empty,
-            "simple": _simple,
+            "again": _again,
             "Raised": Raised,
             "PlanError": PlanError,
         }
         self.lines: list[str] = []
+        self.compiled: dict[Any, Any] = {}  # native code by what it does
         self.last = self._last_uses()
         self.scalars: set[int] = set()  # values without axes that are sure to be NumPy scalars
         self.owned: dict[int, bool] = {}  # arrays that the function made, and nothing else can see
@@ -170,7 +180,10 @@ class _Writer:
             if buffer is not None:
                 self.owned[buffer] = False
             return
-        self.owned.update(dict.fromkeys(node.operands, False))  # of which the result may be a view
+        if node.op.name in _PRODUCTS:
+            self.owned[node.outs[0]] = True
+        else:
+            self.owned.update(dict.fromkeys(node.operands, False))  # of which the result may be a view
         function = self._named("f", node.op.forward)
         target = outs if len(node.outs) > 1 or node.op.name in _LISTS else f"v{node.outs[0]} "
         self.lines.append(f"{target}= {function}({', '.join([*given, *statics])})")
@@ -200,23 +213,45 @@ class _Writer:
         made = {x for kernel in kernels for x in kernel.graph.outputs}
         inputs = list(dict.fromkeys(x for kernel in kernels for x in kernel.graph.inputs if x not in made))
         outputs = [x for x in made if self.last.get(x, -1) > place]
-        compiled = llvm.compiled(kernels, inputs, outputs)
+        whole = Graph(
+            tuple(inputs),
+            tuple(outputs),
+            tuple([node for kernel in kernels for node in kernel.graph.nodes]),
+            {x: value for kernel in kernels for x, value in kernel.graph.constants.items()},
+            self.graph.specs,
+        )
+        key = form(whole), tuple([len(kernel.graph.nodes) for kernel in kernels])
+        if key not in self.compiled:  # as it is in the next round of a loop
+            self.compiled[key] = llvm.compiled(kernels, inputs, outputs)
+        compiled = self.compiled[key]
+        dead = self._dead_input(place, kernels[0], outputs) if len(kernels) == 1 else None
+        made_anew = []
         for x in outputs:
             spec = self.graph.specs[x]
-            self.lines.append(f"v{x} = empty({spec.shape}, {self._named('d', spec.dtype)})")
+            made_anew.append(f"v{x} = empty({spec.shape}, {self._named('d', spec.dtype)})")
             self.owned[x] = bool(spec.shape)
+        self.lines += made_anew if dead is None else [f"v{outputs[0]} = v{dead}"]
         kernel = self._named("k", compiled.call)
-        outs, given = [f"v{x}" for x in outputs], [self._out(x) for x in inputs]
-        self.lines.append(f"if {kernel}({', '.join(outs + given)}) is None:")
-        simple = [
-            f"simple({v})" if self.graph.specs[x].shape else v for x, v in zip(inputs, given, strict=True)
-        ]
-        self.lines.append(f"    if {kernel}({', '.join(outs + simple)}) is None:")
-        self.lines.append('        raise PlanError("a kernel refused its inputs")')
+        outs, given = ", ".join(f"v{x}" for x in outputs), ", ".join(self._out(x) for x in inputs)
+        self.lines.append(f"if {kernel}({outs}, {given}) is None:")
+        self.lines += [f"    {line}" for line in made_anew if dead is not None]
+        self.lines.append(f"    again({kernel}, ({outs},), ({given},))")
         for x in outputs:
             if not self.graph.specs[x].shape:
                 self.lines.append(f"v{x} = v{x}[()]")
                 self.scalars.add(x)
+
+    def _dead_input(self, place: int, kernel: "Kernel", outputs: Sequence[int]) -> int | None:
+        """An input whose memory the one result can have: large, read by nobody later, nor at other places."""
+        if len(outputs) != 1 or self.graph.specs[outputs[0]].nbytes < _WORTHWHILE:
+            return None
+        spec = self.graph.specs[outputs[0]]
+        if any(not node.op.broadcasts for node in kernel.graph.nodes):
+            return None
+        for x in kernel.graph.inputs:
+            if self.owned.get(x) and self.last[x] == place and self.graph.specs[x] == spec:
+                return x
+        return None
 
     def _let_go(self, place: int) -> None:
         """Frees the large values that no later step reads."""
@@ -234,9 +269,11 @@ class _Writer:
             self.lines.append(f"del {', '.join(f'v{x}' for x in done)}")
 
 
-def _simple(array: Any) -> Any:
-    """The array as kernels want it: its elements in a row, each where the machine likes it."""
-    return np.require(array, requirements=["C", "A"])
+def _again(kernel: Callable[..., Any], outputs: Sequence[Array], inputs: Sequence[Array]) -> None:
+    """Runs a kernel that refused its inputs on them as it wants them: with their elements in a row."""
+    simple = [np.require(x, requirements=["C", "A"]) if x.shape else x for x in inputs]
+    if kernel(*outputs, *simple) is None:
+        raise PlanError("a kernel refused its inputs")
 
 
 def _reads(step: Step) -> Sequence[int]:

@@ -132,7 +132,7 @@ def _angle(z: TensorLike, deg: bool = False) -> Tensor:
 
 
 def _at_least(n: int) -> Callable[..., Any]:
-    """numpy.atleast_1d and the like: axes of length 1 in front, and for three axes behind the last one too."""
+    """numpy.atleast_1d and its like: axes of length 1 in front, and in three dimensions one behind."""
 
     def call(*arys: TensorLike) -> Any:
         found = []

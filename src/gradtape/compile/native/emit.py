@@ -53,7 +53,7 @@ class Function:
     def write(self) -> None:
         """Puts the whole function into the text."""
         t = self.t
-        arguments = "".join(f", ptr noalias %b{x}" for x in self.buffers)
+        arguments = "".join(f", ptr %b{x}" for x in self.buffers)
         t.lines.append(
             f"define internal void @{self.name}(i64 %first, i64 %end{arguments}, ptr %failed) #1 {{\nentry:"
         )

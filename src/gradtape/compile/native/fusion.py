@@ -11,10 +11,14 @@ from gradtape.compile.native.places import can_place, is_structural
 from gradtape.compile.native.roots import is_product
 from gradtape.compile.native.text import KINDS
 
-__all__ = ["Kernel", "fused"]
+__all__ = ["Kernel", "fused", "updates_apart"]
 
 _SMALL_PRODUCT = 32**3  # multiplications, up to which a product of matrices is native code
-_MOST = 4000  # nodes of one kernel, since the time to compile it grows faster than their number
+_MANY_PRODUCTS = 32  # from which on they are left to NumPy: each takes milliseconds to compile
+# Nodes that become one kernel, and, where there are more, how many do at a time: the time to compile a kernel
+# grows faster than their number.
+_MOST, _AT_A_TIME = 1200, 256
+_LARGE = 2**20  # bytes of a result from which on it is worth taking the place of what it was made of
 _WIDE = 2**13  # numbers, up to which a product with a transposed matrix is summed up row by row
 
 
@@ -33,6 +37,10 @@ def fused(graph: Graph) -> list[Node | Kernel]:
     """
     maker = {x: node for node in graph.nodes for x in node.outs}
     native = {id(node) for node in graph.nodes if _can_run(node, graph.specs, graph.constants)}
+    products = [node for node in graph.nodes if id(node) in native and is_product(node)]
+    if len(products) > _MANY_PRODUCTS:
+        native.difference_update(map(id, products))
+    most = _MOST if len(native) <= _MOST else _AT_A_TIME
     is_view = {id(node) for node in graph.nodes if id(node) in native and node.op.name in _VIEWS}
     core = [node for node in graph.nodes if id(node) in native and id(node) not in is_view]
     others = _for_numpy(graph, native, is_view)
@@ -48,7 +56,7 @@ def fused(graph: Graph) -> list[Node | Kernel]:
         chosen: list[Node] = []
         later: list[Node] = []
         for node in core:
-            if len(chosen) < _MOST and all(base.get(x, x) in made for x in node.operands):
+            if len(chosen) < most and all(base.get(x, x) in made for x in node.operands):
                 chosen.append(node)
                 made.update(node.outs)
             else:
@@ -74,6 +82,49 @@ def fused(graph: Graph) -> list[Node | Kernel]:
         steps.extend(ready)
         others = left
     return steps
+
+
+def updates_apart(kernel: Kernel) -> tuple[Kernel | None, list[Kernel]]:
+    """A kernel without its large results that are of the shape of something it reads, element by element,
+    and share nothing with the others; and each of these by itself, to take the place of what it reads.
+    """
+    graph = kernel.graph
+    maker = {x: node for node in graph.nodes for x in node.outs}
+    behind = {x: _nodes_behind(x, maker) for x in graph.outputs}
+    updates = []
+    for x, nodes in behind.items():
+        spec = graph.specs[x]
+        others = set().union(*(theirs for y, theirs in behind.items() if y != x))
+        large = spec.nbytes >= _LARGE and all(maker_of.op.broadcasts for maker_of in nodes.values())
+        read = {y for node in nodes.values() for y in node.operands}
+        takes = any(graph.specs.get(y) == spec and y in graph.inputs for y in read)
+        if large and takes and others.isdisjoint(nodes):
+            updates.append(x)
+    if not updates or graph.outputs == tuple(updates[:1]):
+        return kernel, []
+    rest = [x for x in graph.outputs if x not in updates]
+    return _kernel_of(graph, rest, behind) if rest else None, [
+        _kernel_of(graph, [x], behind) for x in updates
+    ]
+
+
+def _nodes_behind(x: int, maker: Mapping[int, Node]) -> dict[int, Node]:
+    """The nodes that a value follows from, by identity."""
+    found: dict[int, Node] = {}
+    waiting = [x]
+    while waiting:
+        node = maker.get(waiting.pop())
+        if node is not None and id(node) not in found:
+            found[id(node)] = node
+            waiting += node.operands
+    return found
+
+
+def _kernel_of(graph: Graph, outputs: list[int], behind: Mapping[int, Mapping[int, Node]]) -> Kernel:
+    wanted = {i for x in outputs for i in behind[x]}
+    part = graph.with_nodes([node for node in graph.nodes if id(node) in wanted], outputs)
+    read = {x for node in part.nodes for x in node.operands}
+    return Kernel(part._replace(inputs=tuple([x for x in graph.inputs if x in read])))
 
 
 # What NumPy does without copying.
