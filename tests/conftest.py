@@ -1,9 +1,12 @@
 """What every test starts from and must leave behind: fixed seeds, and no tape on the stack."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
+from counted import counting
 from hypothesis import HealthCheck, settings
 
 import gradtape as gt
@@ -35,6 +38,12 @@ def no_recorder_left() -> Iterator[None]:
     for recorder in left:
         pop(recorder)
     assert not left, f"left on the stack of recorders: {left}"
+
+
+@pytest.fixture(params=[False, None], ids=["numpy", "default"])
+def compiled(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """`function` that counts how often it runs in Python, by NumPy and by what there is."""
+    return functools.partial(counting, jit_compile=request.param)
 
 
 @pytest.fixture

@@ -25,25 +25,6 @@ from gradtape.recorders import listening, tracer
 VECTOR, MATRIX = np.array([0.5, -1.5, 2.0]), np.arange(6.0).reshape(2, 3)
 
 
-@pytest.fixture(params=[False, None], ids=["numpy", "default"])
-def compiled(request):
-    return functools.partial(counting, jit_compile=request.param)
-
-
-def counting(f, **options):
-    """`function` of f that counts, in `.runs`, how often f ran in Python."""
-    runs = []
-
-    @functools.wraps(f)
-    def body(*args, **keywords):
-        runs.append(1)
-        return f(*args, **keywords)
-
-    made = gt.function(body, **options)
-    made.runs = runs
-    return made
-
-
 def c(value, dtype=None):
     return gt.constant(value, dtype)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from counted import counting
 
 import gradtape as gt
 from gradtape.ops.op import op
@@ -19,25 +20,6 @@ W = gt.Variable(np.array([0.2, -0.9, 0.6]))
 K = gt.constant(np.array([1.5, 0.5, -1.0]))
 X, V = gt.constant(np.array([0.4, 0.8, -0.6])), gt.constant(np.array([0.3, -0.7, 0.5]))
 OTHERS = [gt.constant(np.array([0.9, -0.1, 0.3])), gt.constant(np.array([-0.5, 0.25, 2.0]))]
-
-
-@pytest.fixture(params=[False, None], ids=["numpy", "default"])
-def compiled(request):
-    return functools.partial(counting, jit_compile=request.param)
-
-
-def counting(f, **options):
-    """`function` of f that counts, in `.runs`, how often f ran in Python."""
-    runs = []
-
-    @functools.wraps(f)
-    def body(*args, **keywords):
-        runs.append(1)
-        return f(*args, **keywords)
-
-    made = gt.function(body, **options)
-    made.runs = runs
-    return made
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """`function` where Python decides and where things happen: paths and guards, effects, errors, threads."""
 
 import builtins
-import functools
 import io
 import math
 import re
@@ -17,25 +16,6 @@ import gradtape as gt
 from gradtape.recorders import listening, tracer
 
 NAN = math.nan
-
-
-@pytest.fixture(params=[False, None], ids=["numpy", "default"])
-def compiled(request):
-    return functools.partial(counting, jit_compile=request.param)
-
-
-def counting(f, **options):
-    """`function` of f that counts, in `.runs`, how often f ran in Python."""
-    runs = []
-
-    @functools.wraps(f)
-    def body(*args, **keywords):
-        runs.append(1)
-        return f(*args, **keywords)
-
-    made = gt.function(body, **options)
-    made.runs = runs
-    return made
 
 
 def c(value, dtype=None):
