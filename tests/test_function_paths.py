@@ -374,6 +374,23 @@ def test_a_long_loop_and_many_guards_on_one_path(compiled):
     assert len(f.runs) == 2
 
 
+@pytest.mark.parametrize(
+    "op",
+    [
+        lambda x: x[np.array([1, 0])],
+        lambda x: x[..., [True, False]],
+        lambda x: gt.pad(x, [[1, 0]], constant_values=float("nan")),
+        lambda x: gt.pad(x, [[1, 0]], constant_values=math.copysign(0.0, -1.0)),
+    ],
+)
+def test_an_op_before_a_branch_is_known_again_whatever_its_attributes(compiled, op):
+    def f(x):
+        y = op(x)
+        return y * 2.0 if gt.reduce_sum(x) > 0 else y
+
+    check(compiled(f), ([1.0, 2.0],), ([-1.0, -2.0],), runs=2)
+
+
 # -- too many paths ------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from gradtape.tensor import Array
 if TYPE_CHECKING:
     from gradtape.ops.op import Op
 
-__all__ = ["Graph", "Node", "Spec", "is_scalar", "run"]
+__all__ = ["Graph", "Node", "Spec", "hashable", "is_scalar", "run"]
 
 
 class Spec(NamedTuple):
@@ -112,6 +112,19 @@ class Graph(NamedTuple):
 def is_scalar(value: Any) -> bool:
     """Whether a constant is a Python number, a NumPy scalar or an array without axes."""
     return isinstance(value, (bool, int, float, complex)) or getattr(value, "shape", None) == ()
+
+
+def hashable(static: Any) -> Any:
+    """A static attribute as a key that is equal for the same attribute: arrays and slices have none, nan is
+    unlike itself, and 1, 1.0 and True are not the same.
+    """
+    if isinstance(static, slice):
+        return "slice", hashable((static.start, static.stop, static.step))
+    if isinstance(static, (tuple, list)):
+        return type(static), tuple(map(hashable, static))
+    if isinstance(static, (np.ndarray, np.generic)):
+        return static.dtype, static.shape, static.tobytes()
+    return (type(static), repr(static)) if isinstance(static, (int, float, complex)) else static
 
 
 def _brief(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gradtape.compile.graph import Graph, Node, Spec, is_scalar
+from gradtape.compile.graph import Graph, Node, Spec, hashable, is_scalar
 from gradtape.compile.lowering import lowered
 
 __all__ = ["PASSES", "common", "folded", "form", "live", "optimized", "simplified"]
@@ -59,7 +59,7 @@ def common(graph: Graph) -> Graph:
     kept = []
     for node in graph.nodes:
         node = node._replace(operands=tuple([same.get(x, x) for x in node.operands]))
-        key = (id(node.op), node.operands, _hashable(node.statics), node.round) if node.op.pure else id(node)
+        key = (id(node.op), node.operands, hashable(node.statics), node.round) if node.op.pure else id(node)
         outs = first.setdefault(key, node.outs)
         if outs is node.outs:
             kept.append(node)
@@ -79,17 +79,6 @@ def _constant_key(x: int, value: Any) -> Any:
     return "constant", type(value), repr(value)
 
 
-def _hashable(static: Any) -> Any:
-    """A static attribute as a key: slices cannot be one, and 1, 1.0 and True are not the same."""
-    if isinstance(static, slice):
-        return "slice", static.start, static.stop, static.step
-    if isinstance(static, (tuple, list)):
-        return type(static), tuple(map(_hashable, static))
-    if isinstance(static, np.ndarray):
-        return static.dtype, static.shape, static.tobytes()
-    return (type(static), repr(static)) if isinstance(static, (int, float, complex)) else static
-
-
 def form(graph: Graph) -> Any:
     """What two graphs have in common that do the same: all but the numbers of their values. It can be a
     key.
@@ -101,7 +90,7 @@ def form(graph: Graph) -> Any:
     for node in graph.nodes:
         order.update({x: len(order) + i for i, x in enumerate(node.outs)})
         operands, outs = [tuple([order[x] for x in numbers]) for numbers in (node.operands, node.outs)]
-        statics = _hashable(node.statics) if node.op.pure else tuple(map(id, node.statics))
+        statics = hashable(node.statics) if node.op.pure else tuple(map(id, node.statics))
         nodes.append((id(node.op), operands, statics, outs, node.round))
     constants = tuple([_constant_key(id(value), value) for value in graph.constants.values()])
     specs = tuple([graph.specs.get(x) for x in order])

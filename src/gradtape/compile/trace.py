@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from gradtape import recorders
-from gradtape.compile.graph import Node, Spec
+from gradtape.compile.graph import Node, Spec, hashable
 from gradtape.errors import FunctionError, PlanError
 from gradtape.ops.batching import OF_SHAPE
 from gradtape.ops.effects import Raised, had, had_again
@@ -110,7 +110,7 @@ class Segment:
 
 def _does_as(a: Node, b: Node) -> bool:
     same = a.op is b.op and a.operands == b.operands and a.outs == b.outs
-    return same and (not a.op.pure or a.statics == b.statics)
+    return same and (not a.op.pure or hashable(a.statics) == hashable(b.statics))
 
 
 def _is_same(a: Any, b: Any) -> bool:
