@@ -796,6 +796,24 @@ def test_numpy_function_sees_variables_as_they_are(compiled):
     assert seen == [1.0, 2.0, 3.0]
 
 
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_a_variable_is_assigned_an_array_that_it_had(compiled, shape):
+    """A derivative of what was computed before is of the value before, whichever array the first call had."""
+    v = gt.Variable(np.full(shape, 3.0))
+
+    def f(x):
+        with gt.GradientTape() as tape:
+            y = v * v
+        v.assign(x)
+        return tape.gradient(y, v)
+
+    f = compiled(f)
+    for x in (v.value(), c(np.full(shape, 5.0)), c(np.full(shape, 7.0))):
+        want = 2.0 * v.numpy()
+        np.testing.assert_array_equal(f(x).numpy(), want)
+    assert len(f.runs) == 1
+
+
 # -- errors in a compiled run --------------------------------------------------------------------------------
 
 BAD = [

@@ -354,8 +354,9 @@ class Variable(Value):
         if update is not None:
             new = update(self, new)
         number = traced.number(new)
-        self._value = new._value
-        traced.assigned(self, number, new._value)
+        own = new._value.view()  # by whose identity the tracer tells this value from those before
+        self._value = own
+        traced.assigned(self, number, own)
         return self
 
     if TYPE_CHECKING:
