@@ -1035,6 +1035,43 @@ def test_many_threads_that_follow_different_things(compiled, together):
         assert all(together(work))
 
 
+@pytest.mark.parametrize("returned", ["earlier", "later"])
+def test_a_path_is_added_while_another_thread_runs_what_is_before_it(compiled, returned):
+    """That thread's segment was compiled when nobody needed all of it that the new path does."""
+    here, go_on = threading.Event(), threading.Event()
+    waits: list[int] = []
+
+    class Stream:
+        def write(self, text):
+            if threading.get_ident() in waits:
+                waits.clear()
+                here.set()
+                go_on.wait(10)
+
+    def f(x):
+        y = gt.sin(x)
+        gt.print(x, output_stream=Stream())
+        if x > 0:
+            return x * 1.0
+        return y if returned == "earlier" else y * 2.0
+
+    f = compiled(f)
+    for _ in range(2):
+        f(c(1.0))
+
+    def work():
+        waits.append(threading.get_ident())
+        return f(c(-1.0))
+
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(work)
+        assert here.wait(10)
+        want = numbers(f(c(-1.0)))
+        go_on.set()
+        assert numbers(found.result()) == want
+    assert want == pytest.approx(math.sin(-1.0) * (1.0 if returned == "earlier" else 2.0))
+
+
 def test_many_threads_with_kinds_of_their_own(compiled, together):
     f = compiled(lambda x, n: gt.reduce_sum(x) * n)
 

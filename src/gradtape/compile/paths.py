@@ -347,27 +347,31 @@ class Paths:
         told: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None,
     ) -> Any:
         """The result of a run, after which variables have their new values; told: what tapes are told of, and
-        by whom.
+        by whom. Raises Diverged if the run lacks some of it.
         """
         end = ran.end
         loose = [x for x in call.tensors if type(x) is np.ndarray]
 
         def own(x: int) -> Any:
-            value = self.constants[x] if x in self.constants else ran.values[x]
+            value = self.value(ran, x)
             if loose and any(np.may_share_memory(value, array) for array in loose):
                 return value.copy()
             return value
 
-        leaves: list[Any] = []
-        for kind, leaf in end.leaves:
+        def made(kind: str, leaf: Any) -> Any:
             if kind == "tensor":
-                leaves.append(Tensor(own(leaf)))
-            elif kind == "slices":
-                leaves.append(IndexedSlices(Tensor(own(leaf[0])), Tensor(own(leaf[1])), leaf[2]))
-            else:
-                leaves.append(leaf.copy() if kind == "array" else leaf)
-        for variable, x in end.assigned:
-            variable._value = own(x)
+                return Tensor(own(leaf))
+            if kind == "slices":
+                return IndexedSlices(Tensor(own(leaf[0])), Tensor(own(leaf[1])), leaf[2])
+            return leaf.copy() if kind == "array" else leaf
+
+        try:
+            leaves = [made(kind, leaf) for kind, leaf in end.leaves]
+            assigned = [(variable, own(x)) for variable, x in end.assigned]
+        except KeyError:  # the path was added meanwhile, and needs more than the segments before it gave then
+            raise Diverged(ran.outcomes) from None
+        for variable, value in assigned:
+            variable._value = value
         if told is not None:
             for i, tensor in zip(places, told([leaves[i] for i in places]), strict=True):
                 leaves[i] = tensor
