@@ -893,6 +893,19 @@ def test_numpys_warnings_are_those_of_eager(compiled):
     np.testing.assert_array_equal(got, want)
 
 
+def test_an_error_of_a_call_that_leaves_the_known_paths_has_no_cause_within(compiled):
+    def f(x):
+        if x > 0:
+            return x
+        raise KeyError("mine")
+
+    f = compiled(f)
+    f(c(1.0))
+    with pytest.raises(KeyError, match="mine") as raised:
+        f(c(-1.0))
+    assert raised.value.__context__ is None
+
+
 # -- try and except inside -----------------------------------------------------------------------------------
 
 

@@ -91,6 +91,7 @@ class _Learned:
     def forget(self, key: Any) -> None:
         self.paths.pop(key, None)
         self.kept.pop(key, None)
+        self.in_python.discard(key)
 
 
 def _has_llvm() -> bool:
@@ -172,15 +173,18 @@ class Function:
         if stack:
             call, args, keywords = own_arrays(call, args, keywords, self._reduce_retracing)
         paths = learned.paths.get(call.key)
+        outcomes: Sequence[Any] = ()
         if paths is None or paths.is_stale:
             learned.paths.pop(call.key, None)
-            return self._record(call, args, keywords, ())
-        try:
-            if stack:
-                return run_and_told(paths, self.python_function, call, args, keywords)
-            return paths.finished(paths.run(call.arrays, False), call)
-        except Diverged as problem:
-            return self._record(call, args, keywords, problem.outcomes)
+        else:
+            try:
+                if stack:
+                    return run_and_told(paths, self.python_function, call, args, keywords)
+                return paths.finished(paths.run(call.arrays, False), call)
+            except Diverged as problem:
+                outcomes = problem.outcomes
+        # outside of the handler, so that what Python raises has no cause that its user does not know
+        return self._record(call, args, keywords, outcomes)
 
     @property
     def _name(self) -> str:
