@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import weakref
 from collections import OrderedDict, deque
 from dataclasses import dataclass
@@ -542,6 +543,37 @@ def test_a_new_object_in_an_old_ones_place_is_a_new_kind(compiled):
     f = compiled(lambda scale, x: x * scale.by)
     for k in range(20):
         assert float(f(Scale(float(k)), c(2.0))) == 2.0 * k  # CPython puts them all at one address
+
+
+def _mapped(x):
+    with tempfile.TemporaryFile() as file:
+        file.write(x.tobytes())
+        file.flush()
+        return np.memmap(file, x.dtype, "c", shape=x.shape)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: np.ma.masked_array(x, x > 2.0),
+        _mapped,
+        lambda x: x.view(type("Own", (np.ndarray,), {})),
+    ],
+    ids=["masked", "memmap", "own"],
+)
+def test_arrays_of_other_classes_are_arrays(compiled, make):
+    """Of the same kind; the results are nobody else's, and the caller may change the argument afterwards."""
+    f = compiled(lambda x: (x * x, x))
+    want = MATRIX * MATRIX
+    for _ in range(3):
+        x = make(MATRIX.copy())
+        square, same = f(x)
+        x[...] = 0.0
+        for got, right in ((square, want), (same, MATRIX)):
+            assert type(got.numpy()) is np.ndarray
+            np.testing.assert_array_equal(got.numpy(), right)
+        f(MATRIX)
+    assert len(f.runs) == 1
 
 
 def test_no_kind_keeps_an_object_alive(compiled):

@@ -112,7 +112,7 @@ def _given_structure(args: tuple[Any, ...], keywords: dict[str, Any], numbers_to
         for part in (x.values, x.indices) if isinstance(x, IndexedSlices) else (x,):
             kind = type(part)
             if kind is Tensor or is_number_leaf(part, numbers_too):
-                value = part._value if kind is Tensor else as_array(part) if kind in _NUMBERS else part
+                value = part._value if kind is Tensor else _bare(part)
                 arrays.append(value)
                 tensors.append(part)
                 key += (value.shape, value.dtype)
@@ -137,6 +137,13 @@ def _given_structure(args: tuple[Any, ...], keywords: dict[str, Any], numbers_to
         if isinstance(x, IndexedSlices):
             key.append(x.dense_shape)
     return Given(tuple(key), arrays, tensors, objects)
+
+
+def _bare(x: Any) -> Any:
+    """What programs compute with: plain arrays, whatever the class of the argument, and scalars."""
+    if isinstance(x, np.ndarray):
+        return np.asarray(x)
+    return x if isinstance(x, np.generic) else as_array(x)
 
 
 def _orders(x: Any) -> Iterator[tuple[Any, ...]]:

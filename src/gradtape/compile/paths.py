@@ -350,7 +350,7 @@ class Paths:
         by whom. Raises Diverged if the run lacks some of it.
         """
         end = ran.end
-        loose = [x for x in call.tensors if type(x) is np.ndarray]
+        loose = [x for x in call.tensors if isinstance(x, np.ndarray)]
 
         def own(x: int) -> Any:
             value = self.value(ran, x)
