@@ -914,8 +914,11 @@ def test_what_is_constant_may_be_read(compiled):
         lambda x: {"0.0": x, "1.0": x * 2, "2.0": x * 3}[f"{x[0]:.1f}"],
         lambda x: x * float(format(x[0], ".3f")),
         lambda x: x * float(f"{x[0]}"),
+        lambda x: x * len(str(x).split("0.")),
+        lambda x: x * float(repr(x[0]).split("numpy=")[1][:-1]),
+        lambda x: x * float(str([x[0]]).split("numpy=")[1][:-2]),
     ],
-    ids=["pickle", "bytes", "key", "format", "text"],
+    ids=["pickle", "bytes", "key", "format", "text", "str", "repr", "list"],
 )
 def test_what_python_learns_of_a_value_is_never_out_of_date(compiled, look):
     f = compiled(look)
@@ -926,6 +929,16 @@ def test_what_python_learns_of_a_value_is_never_out_of_date(compiled, look):
         except gt.errors.FunctionError:
             continue
         assert_same(got, look(x))
+
+
+@pytest.mark.parametrize("shown", [str, repr, "{}".format, lambda v: str([v])])
+def test_the_text_of_a_variable_is_never_out_of_date(compiled, shown):
+    v = gt.Variable(1.0)
+    f = compiled(lambda: shown(v))
+    for k in (1.0, 2.0, 1.0, 2.0):
+        v.assign(k)
+        assert f() == shown(v)
+    assert len(f.runs) == 2
 
 
 def test_storing_a_number_into_an_array_is_a_guard_or_refused(compiled):

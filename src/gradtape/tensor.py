@@ -227,7 +227,7 @@ class Tensor(Value):
         return f"tf.Tensor({_text(looked_at(self), str)}, shape={self.shape}, dtype={self.dtype})"
 
     def __repr__(self) -> str:
-        return f"<tf.Tensor: shape={self.shape}, dtype={self.dtype}, numpy={_text(self._value, repr)}>"
+        return f"<tf.Tensor: shape={self.shape}, dtype={self.dtype}, numpy={_text(looked_at(self), repr)}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Tensor, (np.asarray(self.numpy())[()],)
@@ -365,7 +365,7 @@ class Variable(Value):
         def read_value(self) -> Tensor: ...
 
     def __repr__(self) -> str:
-        text = _text(self._value, repr)
+        text = _text(looked_at(self), repr)
         return f"<tf.Variable '{self._name}' shape={self.shape} dtype={self.dtype}, numpy={text}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
