@@ -1085,6 +1085,26 @@ def test_a_path_is_added_while_another_thread_runs_what_is_before_it(compiled, r
     assert want == pytest.approx(math.sin(-1.0) * (1.0 if returned == "earlier" else 2.0))
 
 
+def test_tensors_are_assigned_to_while_others_are_captured(together):
+    kept, x = [], gt.ones([2])
+
+    def captures(k):
+        f = gt.function(lambda x: x * k, jit_compile=False)
+        f(x)
+        kept.append(f)
+
+    def work(i):
+        t = gt.zeros([2])
+        for k in range(60):
+            if i % 4 == 0:
+                captures(t * 1.0)
+            else:
+                t[0] = float(k)
+        return True
+
+    assert all(together(work))
+
+
 def test_many_threads_with_kinds_of_their_own(compiled, together):
     f = compiled(lambda x, n: gt.reduce_sum(x) * n)
 

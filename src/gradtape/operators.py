@@ -84,8 +84,7 @@ def _set_item(self: Tensor, index: Any, value: TensorLike) -> None:
             f"outside, "
             "which a compiled run would not repeat; make it a gradtape.Variable and assign to that"
         )
-    for paths in captors:
-        paths.rebound(self._key)
+    key = self._key
     updated = indexing.setitem(self, value, index)
     if not isinstance(updated, Batched):
         self._value, self._key = updated._value, updated._key
@@ -97,6 +96,10 @@ def _set_item(self: Tensor, index: Any, value: TensorLike) -> None:
             f"{self.shape} that the examples share; make one for each first, as in "
             "t = t + gradtape.zeros_like(x) * x"
         )
+    for captor in captors.copy():
+        paths = captor()
+        if paths is not None:
+            paths.rebound(key)
 
 
 def _transposed(self: Value) -> Tensor:

@@ -104,4 +104,5 @@ class _Local(threading.local):
 
 
 local = _Local()
-captors: "weakref.WeakSet[Any]" = weakref.WeakSet()  # compiled paths that read tensors from outside
+# Compiled paths that read tensors from outside; threads cannot go through a WeakSet that others change.
+captors: "set[weakref.ref[Any]]" = set()

@@ -4,6 +4,7 @@ them.
 
 import itertools
 import threading
+import weakref
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -213,7 +214,7 @@ class Paths:
         self.variables.update(own.variables)
         self.captures.update(own.captures)
         if own.captures:
-            captors.add(self)
+            captors.add(weakref.ref(self, captors.discard))
         return Branch(own, numbers)
 
     def rebound(self, key: int) -> None:
