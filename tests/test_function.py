@@ -5,6 +5,7 @@ import copy
 import enum
 import functools
 import gc
+import io
 import math
 import os
 import pickle
@@ -780,6 +781,27 @@ def test_a_function_is_freed_without_the_collector(compiled, branching):
     try:
         gone = made()
         assert [ref() for ref in gone] == [None] * len(gone)
+    finally:
+        gc.enable()
+
+
+def test_what_effects_hold_is_freed_without_the_collector(compiled):
+    def made():
+        v = gt.Variable(1.0)
+
+        def f(x):
+            v.assign_add(x)
+            gt.print(x, output_stream=io.StringIO())
+            return x * v
+
+        f = compiled(f)
+        for _ in range(2):
+            f(c(1.0))
+        return weakref.ref(v)
+
+    gc.disable()
+    try:
+        assert made()() is None
     finally:
         gc.enable()
 

@@ -139,7 +139,6 @@ class _Writer:
         self.constants = dict(graph.constants)
         self.specs = dict(graph.specs)
         self.line = ""
-        self.namespace = _Namespace(self)
         self.last = max([*graph.inputs, *self.constants, *self.specs], default=0)
 
     def results(self, op: Op, operands: Sequence[Any], statics: tuple[Any, ...]) -> Any:
@@ -150,7 +149,7 @@ class _Writer:
         if op.lower is None or not all(map(_is_real, operands)):
             return NotImplemented
         given = [operands] if op.variadic else operands
-        return op.lower(self.namespace, *given, *statics)
+        return op.lower(_Namespace(self), *given, *statics)
 
     def apply(self, op: Op, operands: Sequence[Any], statics: tuple[Any, ...] = ()) -> Any:
         """What a lowering gets for calling an op: a symbol, or a list of them."""
