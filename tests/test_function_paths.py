@@ -1086,20 +1086,20 @@ def test_a_path_is_added_while_another_thread_runs_what_is_before_it(compiled, r
 
 
 def test_tensors_are_assigned_to_while_others_are_captured(together):
-    kept, x = [], gt.ones([2])
+    x, kept = gt.ones([2]), []
 
     def captures(k):
         f = gt.function(lambda x: x * k, jit_compile=False)
         f(x)
-        kept.append(f)
+        return f
 
     def work(i):
         t = gt.zeros([2])
-        for k in range(60):
-            if i % 4 == 0:
-                captures(t * 1.0)
+        while len(kept) < 100:
+            if i == 0:
+                kept.append(captures(t * 1.0))
             else:
-                t[0] = float(k)
+                t[0] = 1.0
         return True
 
     assert all(together(work))
