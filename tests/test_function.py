@@ -919,6 +919,11 @@ def test_reading_a_variable_is_refused_too(compiled):
         compiled(lambda: v.numpy())()
 
 
+def test_a_list_of_indices_that_holds_tensors_is_refused_for_what_it_is(compiled):
+    with pytest.raises(gt.errors.FunctionError, match=r"numpy\(\) of a int32 tensor"):
+        compiled(lambda x, n: x[[n, 0]])(c(VECTOR), c(1))
+
+
 def test_what_is_constant_may_be_read(compiled):
     f = compiled(
         lambda x: (

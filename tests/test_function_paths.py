@@ -560,6 +560,13 @@ def _branches(x):
     return a, b, gt.random.uniform([]) * x
 
 
+def test_a_shape_to_draw_may_hold_tensors(compiled):
+    f = compiled(lambda n: gt.random.uniform([n, 2]))
+    for n in (3, 3, 4, 3):
+        assert f(c(n)).shape == (n, 2)
+    assert len(f.runs) == 2
+
+
 @pytest.mark.parametrize("f", [_draws, _truncates, _shuffles, _drops, _branches], ids=lambda f: f.__name__)
 def test_random_numbers_are_those_of_eager(compiled, f):
     f = compiled(f)

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gradtape.batched import Batched
-from gradtape.errors import AxisError, DTypeError, OutOfRangeError, PerExampleError, ShapeError
+from gradtape.errors import AxisError, DTypeError, FunctionError, OutOfRangeError, PerExampleError, ShapeError
 from gradtape.ops import arithmetic
 from gradtape.ops.batching import lead, moved, size_of, spread
 from gradtape.ops.broadcasting import unbroadcast
@@ -83,6 +83,8 @@ def _index_part(name: str, part: Any) -> Any:
         return _slice(name, part)
     try:
         array = np.asarray(looked_at(part)) if isinstance(part, Value) else np.array(part)
+    except FunctionError:  # which is a ValueError too
+        raise
     except ValueError:
         raise ShapeError(f"{name}: an index that is a nested list must have rows of equal length") from None
     if not array.size and kind in (list, tuple):

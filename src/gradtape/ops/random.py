@@ -17,7 +17,17 @@ from gradtape.ops.effects import effect, having_happened
 from gradtape.ops.op import recorded
 from gradtape.recorders import listening, tracer
 from gradtape.replay import view
-from gradtape.tensor import Array, DTypeLike, Tensor, TensorLike, Value, as_dtype, convert_to_array, holds
+from gradtape.tensor import (
+    Array,
+    DTypeLike,
+    Tensor,
+    TensorLike,
+    Value,
+    as_dtype,
+    convert_to_array,
+    holds,
+    looked_at,
+)
 
 __all__ = ["Generator", "normal", "set_seed", "shuffle", "truncated_normal", "uniform"]
 
@@ -107,8 +117,10 @@ def set_seed(seed: int) -> None:
 
 def _dimensions(shape: TensorLike) -> tuple[int, ...]:
     """A shape given as a tuple, list, integer, or tensor of integers."""
+    if isinstance(shape, (list, tuple)):
+        shape = [looked_at(n) if isinstance(n, Value) else n for n in shape]
     try:
-        lengths = np.array(shape if isinstance(shape, (list, tuple)) else convert_to_array(shape))
+        lengths = np.array(shape if isinstance(shape, list) else convert_to_array(shape))
     except ValueError:
         lengths = np.zeros(())
     if lengths.ndim > 1 or (lengths.size and (lengths.dtype.kind not in "iu" or (lengths < 0).any())):
