@@ -127,7 +127,8 @@ def simplified(graph: Graph) -> Graph:
     """Without ops that change nothing, bit for bit: x * 1, x / 1, x - 0, --x, a cast to the same dtype and so
     on.
 
-    What IEEE arithmetic does not allow stays: x + 0 makes 0 of -0, x * 0 is NaN for an infinite x.
+    What IEEE arithmetic does not allow stays: x + 0 makes 0 of -0, x * 0 is NaN for an infinite x. A complex
+    number changes even by * 1, whose imaginary part is 0.
     """
     same: dict[int, int] = {}
     made: dict[int, Node] = {}
@@ -157,6 +158,10 @@ class _Rewritten:
     def fits(self, x: int, out: int) -> bool:
         """Whether x can stand for the value `out`: it is of its shape and dtype, and no weak number."""
         return x in self.specs and self.specs[x] == self.specs[out]
+
+    def is_complex(self, node: Node) -> bool:
+        """Whether the node's result is."""
+        return self.specs[node.outs[0]].dtype.kind == "c"
 
     def is_number(self, x: int, number: float) -> bool:
         """Whether x is constant, and this number throughout, its sign included."""
@@ -195,11 +200,13 @@ def _first(g: _Rewritten, node: Node) -> int:
 
 def _multiply(g: _Rewritten, node: Node) -> int | None:
     a, b = node.operands
+    if g.is_complex(node):
+        return None
     return a if g.is_number(b, 1) else b if g.is_number(a, 1) else None
 
 
 def _divide(g: _Rewritten, node: Node) -> int | None:
-    return node.operands[0] if g.is_number(node.operands[1], 1) else None
+    return node.operands[0] if g.is_number(node.operands[1], 1) and not g.is_complex(node) else None
 
 
 def _subtract(g: _Rewritten, node: Node) -> int | None:
@@ -208,6 +215,8 @@ def _subtract(g: _Rewritten, node: Node) -> int | None:
 
 def _add(g: _Rewritten, node: Node) -> int | None:
     a, b = node.operands
+    if g.is_complex(node):
+        return None
     integers = g.specs[node.outs[0]].dtype.kind in "iu"
     zero = 0.0 if integers else -0.0
     return a if g.is_number(b, zero) else b if g.is_number(a, zero) else None
@@ -224,7 +233,10 @@ def _through(g: _Rewritten, node: Node) -> "int | Node | None":
     if g.fits(x, node.outs[0]):
         return x
     inner = g.by(x, node.op.name)
-    return node._replace(operands=inner.operands) if inner else None
+    if inner is None:
+        return None
+    (first,) = inner.operands
+    return first if g.fits(first, node.outs[0]) else node._replace(operands=(first,))
 
 
 def _transpose(g: _Rewritten, node: Node) -> "int | Node | None":
@@ -256,7 +268,7 @@ _RULES: dict[str, Rule] = {
     "identity": _first,
     "stop_gradient": _first,
     "real": _first,
-    "conj": lambda g, node: node.operands[0] if g.specs[node.outs[0]].dtype.kind != "c" else None,
+    "conj": lambda g, node: None if g.is_complex(node) else node.operands[0],
     "smooth_cast": _first,
     "discrete_cast": _first,
     "multiply": _multiply,
