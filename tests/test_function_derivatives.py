@@ -348,6 +348,26 @@ def test_by_what_the_captured_tensor_came_from(compiled):
     np.testing.assert_allclose(tape.gradient(y, W).numpy(), 2.0 * (X + V).numpy())
 
 
+def test_an_outer_tape_cannot_begin_to_watch_within(compiled):
+    w = c(2.0)
+
+    def f(x):
+        y = w * x
+        tape.watch(w)
+        return y * w
+
+    f = compiled(f)
+    with (
+        gt.GradientTape() as tape,
+        pytest.raises(gt.errors.FunctionError, match=r"f: a tape outside"),
+    ):
+        f(c(3.0))
+    with gt.GradientTape() as tape:
+        tape.watch(w)
+        y = f(c(3.0))
+    assert float(tape.gradient(y, w)) == 12.0
+
+
 def test_one_set_after_another_is_followed(compiled):
     """Nobody, the argument, the variable, both, the captured tensor, all, and nobody again."""
     f = compiled(lambda x, y: (gt.reduce_sum(x * y * W * K), x * 2.0))

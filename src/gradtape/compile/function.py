@@ -19,7 +19,7 @@ from gradtape.compile.explain import explained, graphs, title
 from gradtape.compile.kinds import Given, TensorSpec, given, kept_alive, own_arrays, quick, with_signature
 from gradtape.compile.paths import Diverged, Paths
 from gradtape.compile.record import run_recorded
-from gradtape.errors import ArgumentError
+from gradtape.errors import ArgumentError, FunctionError
 from gradtape.forward import ForwardAccumulator
 from gradtape.recorders import listening, tracer
 
@@ -211,7 +211,15 @@ class Function:
         if paths is None:
             return found.result
         ran = paths.add(found.recording, found.derivative, found.values)
-        return told(paths, ran, self.python_function, call, args, keywords) if listening() else found.result
+        if not listening():
+            return found.result
+        try:
+            return told(paths, ran, self.python_function, call, args, keywords)
+        except Diverged:
+            raise FunctionError(
+                f"function {self._name}: a tape outside began, within the function, to watch what that had "
+                "read already; watch it before the call"
+            ) from None
 
     def _paths_for(
         self, key: Any, args: tuple[Any, ...], keywords: dict[str, Any], call: Given
