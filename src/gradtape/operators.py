@@ -81,8 +81,7 @@ def _set_item(self: Tensor, index: Any, value: TensorLike) -> None:
     if traced is not None and traced.is_from_outside(self):
         raise InPlaceError(
             f"in-place assignment, inside a function, to a tensor of shape {self.shape} that was made "
-            f"outside, "
-            "which a compiled run would not repeat; make it a gradtape.Variable and assign to that"
+            "outside, which a compiled run would not repeat; make it a gradtape.Variable and assign to that"
         )
     key = self._key
     updated = indexing.setitem(self, value, index)

@@ -133,8 +133,7 @@ class Sealed(Pinned):
     def write(self, variable: "Variable", value: Any) -> None:
         raise FunctionError(
             f"variable {variable.name} is assigned by what a function calls out to, which its compiled "
-            f"program would not "
-            "see; return the value, and assign it in the function"
+            "program would not see; return the value, and assign it in the function"
         )
 
 
@@ -160,6 +159,5 @@ class Replaying(Pinned):
             return Generator(bits)
         raise RecomputationError(
             "a function that is run again draws more random numbers, or has more effects, than it did at "
-            "first; "
-            "it must do the same each time it is called"
+            "first; it must do the same each time it is called"
         )

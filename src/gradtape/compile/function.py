@@ -243,10 +243,8 @@ class Function:
         ((line, _),) = lines.most_common(1)
         warnings.warn(
             f"function {self._name} has taken {_MOST_PATHS} paths for one kind of arguments, and runs in "
-            f"Python from "
-            f"now on for these; most branch at {line}: choose there with gradtape.where, or loop over what "
-            f"is no "
-            "tensor",
+            f"Python from now on for these; most branch at {line}: choose there with gradtape.where, or loop "
+            "over what is no tensor",
             stacklevel=5,
         )
         return None
@@ -255,8 +253,7 @@ class Function:
         if n == _MANY_KINDS:
             warnings.warn(
                 f"function {self._name} has been recorded for {n} kinds of arguments, and keeps a program "
-                f"for each; give "
-                "Python's numbers that differ from call to call as tensors, or use "
+                "for each; give Python's numbers that differ from call to call as tensors, or use "
                 "function(reduce_retracing=True)",
                 stacklevel=6,
             )

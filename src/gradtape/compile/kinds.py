@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 _BY_VALUE = frozenset({int, bool, str, bytes, type(None), type(Ellipsis)})
+_BY_TEXT = frozenset({float, complex, slice, range})  # whose == takes -0.0 for 0.0, and which nan never fits
 _NUMBERS = frozenset({int, float, complex})
 
 
@@ -120,12 +121,7 @@ def _given_structure(args: tuple[Any, ...], keywords: dict[str, Any], numbers_to
                 return None
             elif kind in _BY_VALUE:
                 key += (kind, part)
-            elif kind in (
-                float,
-                complex,
-                slice,
-                range,
-            ):  # whose == takes -0.0 for 0.0, and which nan never fits
+            elif kind in _BY_TEXT:
                 key += (kind, repr(part))
             elif kind is frozenset:
                 key += (kind, frozenset((type(x), x) for x in part))

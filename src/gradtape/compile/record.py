@@ -93,26 +93,13 @@ def _refuse_assigned(name: str, now: Sequence[Any], before: Sequence[Any]) -> No
         if isinstance(x, Tensor) and x._key != old._key:
             raise InPlaceError(
                 f"function {name} assigns in place to an argument of shape {x.shape}, which a compiled run "
-                f"would not do "
-                "to the caller's; copy it first, t = gradtape.identity(t), and assign to the copy"
+                "would not do to the caller's; copy it first, t = gradtape.identity(t), and assign to the "
+                "copy"
             )
 
 
-_PLAIN = (
-    bool,
-    int,
-    float,
-    complex,
-    str,
-    bytes,
-    type(None),
-    type,
-    range,
-    slice,
-    np.generic,
-    np.dtype,
-    enum.Enum,
-)
+_NUMBERS = (bool, int, float, complex, np.generic)
+_PLAIN = (*_NUMBERS, str, bytes, type(None), type, range, slice, np.dtype, enum.Enum)
 
 
 def _leaf(hears: Tracer, x: Any, given: Sequence[Any]) -> tuple[str, Any]:
@@ -129,9 +116,8 @@ def _leaf(hears: Tracer, x: Any, given: Sequence[Any]) -> tuple[str, Any]:
         return "as it is", x
     raise FunctionError(
         f"function {hears.name} returns an object of type {type(x).__name__}, which a compiled run could "
-        f"only return "
-        "again as it was; return tensors, in tuples, lists, dicts or named tuples, or register the type "
-        "with optree"
+        "only return again as it was; return tensors, in tuples, lists, dicts or named tuples, or register "
+        "the type with optree"
     )
 
 

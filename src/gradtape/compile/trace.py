@@ -21,9 +21,8 @@ from gradtape.tensor import Array, Tensor, Value, Variable, with_key
 __all__ = ["SEEN", "STOPPED", "Capture", "End", "Guard", "Recording", "Segment", "Tracer", "line_of_caller"]
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_SHAPE_VARIES = frozenset(
-    {"true_places", "segment_sum", "numpy_function"}
-)  # whose results' shape depends on values
+# Ops whose results' shape depends on values.
+_SHAPE_VARIES = frozenset({"true_places", "segment_sum", "numpy_function"})
 
 # A value whose shape a guard has seen, to what follows the guard; and one that derivatives do not flow
 # through.
@@ -167,9 +166,8 @@ class Tracer:
         self.values: dict[int, Array] = {}
         self._read: set[int] = set()
         self._round = self._rounds = 0  # which recomputation is going on, and how many there were
-        self.beside = GradientTape(
-            watch_accessed_variables=False
-        )  # hears the function too, if somebody listens
+        # hears the function too, if somebody listens
+        self.beside = GradientTape(watch_accessed_variables=False)
 
     # -- as a recorder ---------------------------------------------------------------------------------------
 
@@ -342,8 +340,8 @@ class Tracer:
             raise FunctionError(
                 f"{what} of a {value.dtype} tensor of shape {value.shape} inside function {self.name} "
                 f"({line_of_caller()}): a compiled run has no such array to look at; use gradtape's ops or "
-                f"NumPy's on "
-                "the tensor itself, gradtape.print to see it, or gradtape.numpy_function to call out with it"
+                "NumPy's on the tensor itself, gradtape.print to see it, or gradtape.numpy_function to call "
+                "out with it"
             )
 
     # -- effects ---------------------------------------------------------------------------------------------
@@ -362,8 +360,8 @@ class Tracer:
         if not self._may_make:
             raise FunctionError(
                 f"function {self.name} makes a variable at {line_of_caller()} in a call that is not its "
-                f"first; make "
-                "variables outside, or once only, as in `if self.v is None: self.v = gradtape.Variable(...)`"
+                "first; make variables outside, or once only, as in "
+                "`if self.v is None: self.v = gradtape.Variable(...)`"
             )
         self.made.append(variable)
 
