@@ -308,7 +308,7 @@ def test_the_callers_arrays_are_not_changed(compiled):
         np.testing.assert_array_equal(x, big)
         np.testing.assert_array_equal(y, big)
         np.testing.assert_array_equal(tensor.numpy(), big)
-    assert len(f.runs) == 2
+    assert len(f.runs) == 1
 
 
 def test_a_later_call_does_not_change_earlier_results(compiled):
@@ -920,7 +920,7 @@ def test_reading_a_variable_is_refused_too(compiled):
 
 
 def test_a_list_of_indices_that_holds_tensors_is_refused_for_what_it_is(compiled):
-    with pytest.raises(gt.errors.FunctionError, match=r"numpy\(\) of a int32 tensor"):
+    with pytest.raises(gt.errors.FunctionError, match=r"np.asarray.* of a int32 tensor"):
         compiled(lambda x, n: x[[n, 0]])(c(VECTOR), c(1))
 
 
@@ -1182,3 +1182,101 @@ def test_input_signature_takes_structures_and_keywords(compiled):
         f({"b": [1.0]}, 1.0)
     with pytest.raises(gt.errors.ArgumentError, match=r"part 0 of argument 0 is float32 of shape \(1, 1\)"):
         f({"a": [[1.0]]}, 1.0)
+
+
+def test_what_transforms_make_takes_and_gives_arrays(compiled):
+    def f(x):
+        return np.sum(x * x * x)
+
+    x = np.array([1.0, 2.0])
+    g, both, h = compiled(gt.grad(f)), compiled(gt.value_and_grad(f)), compiled(gt.hessian(f))
+    for _ in range(3):
+        assert type(g(x)) is np.ndarray
+        np.testing.assert_array_equal(g(x), [3.0, 12.0])
+        value, gradient = both(x)
+        assert isinstance(value, float)
+        assert (value, *gradient) == (9.0, 3.0, 12.0)
+        np.testing.assert_array_equal(h(x), [[6.0, 0.0], [0.0, 12.0]])
+        assert type(g(c(x))) is gt.Tensor
+    assert len(g.runs) == 1
+
+
+def test_results_of_arrays_are_no_views_of_them(compiled):
+    for f in (lambda x: x, lambda x: x[::-1], lambda x: (x * 2.0, x.T), lambda x: gt.reshape(x, (1, -1))):
+        g = compiled(f)
+        for _ in range(3):
+            x = np.array([1.0, 2.0])
+            found = leaves_of(g(x))
+            want = [y.copy() for y in leaves_of(f(c(x)))]
+            x[:] = 7.0
+            for got, y in zip(found, want, strict=True):
+                np.testing.assert_array_equal(got, y)
+
+
+def leaves_of(result):
+    return [x.numpy() for x in (result if isinstance(result, tuple) else (result,))]
+
+
+def test_what_is_changed_in_a_list_or_dict_that_was_given_is_refused(compiled):
+    def changes(d):
+        d["k"] = d["k"] * 2.0
+        return d["k"]
+
+    def grows(xs):
+        xs.append(xs[0])
+        return xs[0]
+
+    for f, given in ((changes, {"k": c(1.0)}), (grows, [c(1.0)])):
+        with pytest.raises(gt.errors.FunctionError, match="changes a list or dict that it was given"):
+            compiled(f)(given)
+    assert float(given[0]) == 1.0
+    assert len(given) == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"input_signature": [[2]]}, {"input_signature": gt.TensorSpec([])}, {"jit_compile": "yes"}]
+)
+def test_options_that_are_none(options):
+    with pytest.raises(gt.errors.ArgumentError, match=next(iter(options))):
+        gt.function(lambda x: x, **options)
+
+
+def test_a_tape_from_outside_is_refused_inside(compiled):
+    outer = gt.GradientTape(persistent=True)
+
+    def enters(x):
+        with outer:
+            return x * x
+
+    with pytest.raises(
+        gt.errors.FunctionError, match=r"entering a tape .*made outside.*make the tape inside"
+    ):
+        compiled(enters)(c(2.0))
+    with outer:
+        x = c(3.0)
+        outer.watch(x)
+        y = x * x
+
+    @compiled
+    def asks(z):
+        return z + outer.gradient(y, x)
+
+    with pytest.raises(gt.errors.FunctionError, match="gradient of a tape inside function asks"):
+        asks(c(1.0))
+    assert float(outer.gradient(y, x)) == 6.0
+
+
+@gt.function
+def in_the_module(x):
+    return x * 2.0
+
+
+def test_a_function_of_a_module_is_pickled_by_name():
+    assert pickle.loads(pickle.dumps(in_the_module)) is in_the_module
+    model = Model(2.0)
+    model.shifted(c(1.0))
+    again = pickle.loads(pickle.dumps(model))
+    again.scale.assign(5.0)
+    assert float(again.shifted(c(1.0))) != float(model.shifted(c(1.0)))
+    bound = pickle.loads(pickle.dumps(model.shifted))
+    assert float(bound(c(1.0))) == float(model.shifted(c(1.0)))

@@ -35,6 +35,7 @@ def face(name: str, f: Function, argnums: Argnums, transformed: Function) -> Fun
         raise ArgumentError(f"{name}: wanted a function to differentiate, got {_brief(f)}")
     _numbers(name, argnums)
     transformed.__name__ = transformed.__qualname__ = f"{name}({_named(f)})"
+    transformed.takes_arrays = True  # type: ignore[attr-defined]  # and gives them, where it gets no tensors
     transformed.__doc__ = f"What gradtape.{name} makes of {_named(f)}."
     return transformed
 

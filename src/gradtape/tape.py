@@ -11,11 +11,18 @@ import numpy as np
 
 from gradtape import recorders
 from gradtape.batched import alias, chunks
-from gradtape.errors import DTypeError, NotATensorError, ShapeError, TapeStateError, TapeUsedError
+from gradtape.errors import (
+    DTypeError,
+    FunctionError,
+    NotATensorError,
+    ShapeError,
+    TapeStateError,
+    TapeUsedError,
+)
 from gradtape.jacobians import Seeds, one_by_one, one_hot_rows, together
 from gradtape.ops.op import Op, raw, recorded
 from gradtape.ops.rule import Rule
-from gradtape.recorders import access, listening, local
+from gradtape.recorders import access, listening, local, tracer
 from gradtape.slices import IndexedSlices, Rows, densified, require_dense
 from gradtape.structure import flatten, unflattened
 from gradtape.sweep import Edge, sweep
@@ -60,6 +67,7 @@ class GradientTape:
         "_variables",
         "_watch_accessed",
         "_watched",
+        "home",
     )
 
     def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True) -> None:
@@ -67,6 +75,8 @@ class GradientTape:
         self._watch_accessed = watch_accessed_variables
         self._recording = False
         self._variables: dict[int, Variable] = {}
+        traced = tracer()
+        self.home = 0 if traced is None else traced.start  # the function being recorded that it is made in
         self._clear()
 
     def _clear(self) -> None:
@@ -79,6 +89,7 @@ class GradientTape:
     # -- the block -------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
+        self._refuse_elsewhere("entering a tape")
         if self._recording:
             raise TapeStateError("this tape is recording already; leave its block before entering it again")
         if self._used:
@@ -404,7 +415,17 @@ class GradientTape:
             return [None] * len(sources)
         return (together if at_once else one_by_one)(edges, target, sources, seeds, spans)
 
+    def _refuse_elsewhere(self, what: str) -> None:
+        """Raises within a function that is being recorded, if the tape was made outside of it."""
+        traced = tracer()
+        if traced is not None and traced.start != self.home:
+            raise FunctionError(
+                f"{what} inside function {traced.name} that was made outside: it would not know the "
+                "function's values; make the tape inside, or ask it outside"
+            )
+
     def _refuse_if_used(self, name: str) -> None:
+        self._refuse_elsewhere(f"{name} of a tape")
         if self._used:
             raise TapeUsedError(
                 f"{name}: a tape that is not persistent gives one set of gradients; make it with "

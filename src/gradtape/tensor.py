@@ -95,6 +95,9 @@ class Value:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         self._refuse_storing(sys._getframe(1))
+        traced = tracer()
+        if traced is not None:
+            traced.refuse_reading(self, "np.asarray, or a NumPy function that calls it,")
         array = np.asarray(self.numpy())
         if copy or (dtype is not None and array.dtype != dtype):
             if copy is False:

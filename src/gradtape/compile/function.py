@@ -4,6 +4,7 @@ after.
 
 import functools
 import os
+import sys
 import types
 import warnings
 import weakref
@@ -16,7 +17,17 @@ from gradtape.batched import Mapping
 from gradtape.compile.derived import run_and_told, told
 from gradtape.compile.direct import FAILED
 from gradtape.compile.explain import explained, graphs, title
-from gradtape.compile.kinds import Given, TensorSpec, given, kept_alive, own_arrays, quick, with_signature
+from gradtape.compile.kinds import (
+    Given,
+    TensorSpec,
+    as_given,
+    given,
+    kept_alive,
+    own_arrays,
+    quick,
+    require_specs,
+    with_signature,
+)
 from gradtape.compile.paths import Diverged, Paths
 from gradtape.compile.record import run_recorded
 from gradtape.errors import ArgumentError, FunctionError
@@ -94,6 +105,13 @@ class _Learned:
         self.in_python.discard(key)
 
 
+class _OfOwner(dict[int, _Learned]):
+    """What the functions of a class have learned for one object; copies of that begin anew."""
+
+    def __reduce__(self) -> Any:
+        return _OfOwner, ()
+
+
 def _has_llvm() -> bool:
     from gradtape.compile.native import llvm  # loaded with the first function
 
@@ -118,6 +136,10 @@ class Function:
     ) -> None:
         if not callable(python_function):
             raise ArgumentError(f"function: wanted a function, got {type(python_function).__name__}")
+        if jit_compile not in (None, True, False):
+            raise ArgumentError(f"function: jit_compile is {jit_compile!r}; wanted None, True or False")
+        if input_signature is not None:
+            require_specs(input_signature)
         self._native = jit_compile is not False and _has_llvm()
         if jit_compile and not self._native:
             raise ImportError("function: jit_compile=True needs llvmlite; pip install gradtape[jit]")
@@ -128,23 +150,33 @@ class Function:
         self._made_by = python_function, input_signature, jit_compile, reduce_retracing
         self._is_plain = input_signature is None and not reduce_retracing
         self._learned = _Learned()
-        self._of_owners: dict[int, tuple[Any, _Learned]] = {}
+        self._takes_arrays = getattr(python_function, "takes_arrays", False)
+        self._of_owners: dict[int, tuple[Any, _Learned]] = {}  # which have no attributes of their own
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         """The function as a method of `owner`; what it learns goes with the owner."""
         if owner is None:
             return self
+        if isinstance(getattr(owner, "__dict__", None), dict):
+            learned = owner.__dict__.setdefault("_learned_by_functions", _OfOwner()).setdefault(
+                id(self), _Learned()
+            )
+        else:
+            learned = self._of_slotted(owner)
+        bound = Function.__new__(Function)
+        bound.__dict__.update(self.__dict__)
+        bound.python_function = types.MethodType(self.python_function, owner)
+        bound._learned = learned
+        return bound
+
+    def _of_slotted(self, owner: Any) -> "_Learned":
         key, owners = id(owner), self._of_owners
         if key not in owners:
             try:
                 owners[key] = weakref.ref(owner, lambda _: owners.pop(key, None)), _Learned()
             except TypeError:
                 owners[key] = owner, _Learned()
-        bound = Function.__new__(Function)
-        bound.__dict__.update(self.__dict__)
-        bound.python_function = types.MethodType(self.python_function, owner)
-        bound._learned = owners[key][1]
-        return bound
+        return owners[key][1]
 
     # -- calling it ------------------------------------------------------------------------------------------
 
@@ -152,11 +184,13 @@ class Function:
         if not keywords and self._is_plain and not listening():
             found = quick(args)
             paths = None if found is None else self._learned.paths.get(found[0])
-            if found is not None and paths is not None and paths.direct is not None:
-                result = paths.direct(found[1])
+            direct = paths and paths.direct
+            if found and paths and direct and (paths.is_fresh or not found[2]):
+                result = direct(found[1])
                 if result is not FAILED:
-                    return result
-        return self._called(args, keywords)
+                    return result if not self._takes_arrays else as_given(result, args)
+        result = self._called(args, keywords)
+        return result if not self._takes_arrays else as_given(result, (args, keywords))
 
     def _called(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """The same without haste."""
@@ -259,8 +293,13 @@ class Function:
             )
 
     def __reduce__(self) -> Any:
-        """A copy has learned nothing yet."""
-        return Function, (self.python_function, *self._made_by[1:])
+        """By name, if it stands in a module under its own; else as a copy, which has learned nothing yet."""
+        if isinstance(self.python_function, types.MethodType):
+            return getattr, (self.python_function.__self__, self.python_function.__name__)
+        found: Any = sys.modules.get(self.__module__)
+        for part in getattr(self, "__qualname__", "").split("."):
+            found = getattr(found, part, None)
+        return self.__qualname__ if found is self else (Function, self._made_by)
 
     # -- showing it ------------------------------------------------------------------------------------------
 

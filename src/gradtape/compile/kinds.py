@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradtape.batched import is_followed
 from gradtape.errors import ArgumentError, DTypeError, ShapeError
 from gradtape.ops.op import recorded
 from gradtape.slices import IndexedSlices
-from gradtape.structure import outline, unflattened
+from gradtape.structure import flatten, outline, unflattened
 from gradtape.tensor import DTypeLike, Tensor, Value, as_array, as_dtype
 
 __all__ = [
@@ -72,23 +73,34 @@ class Given(NamedTuple):
     objects: list[Any]
 
 
-def quick(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any]] | None:
-    """The kind and the bare arrays of arguments that are tensors and plain values by position; else None."""
+def quick(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any], bool] | None:
+    """The kind and the bare arrays of arguments that are tensors, arrays and plain values by position, and
+    whether there are arrays among them; None for any others.
+    """
     key: list[Any] = []
     arrays: list[Any] = []
+    loose = False
     for x in args:
         kind = type(x)
         if kind is Tensor:
             value = x._value
-            arrays.append(value)
-            key.append(value.shape)
-            key.append(value.dtype)
+        elif isinstance(x, np.ndarray) and x.dtype.kind in "biufc":
+            value = x if kind is np.ndarray else np.asarray(x)
+            loose = True
         elif kind in _BY_VALUE:
             key.append(kind)
             key.append(x)
+            continue
+        elif kind is float:
+            key.append(kind)
+            key.append(repr(x))
+            continue
         else:
             return None
-    return tuple(key), arrays
+        arrays.append(value)
+        key.append(value.shape)
+        key.append(value.dtype)
+    return tuple(key), arrays, loose
 
 
 def given(args: tuple[Any, ...], keywords: dict[str, Any], numbers_too: bool) -> Given | None:
@@ -96,7 +108,8 @@ def given(args: tuple[Any, ...], keywords: dict[str, Any], numbers_too: bool) ->
     found = None if keywords or numbers_too else quick(args)
     if found is None:
         return _given_structure(args, keywords, numbers_too)
-    return Given(*found, [x for x in args if type(x) is Tensor], [])
+    key, arrays, _ = found
+    return Given(key, arrays, [x for x in args if isinstance(x, (Tensor, np.ndarray))], [])
 
 
 def _given_structure(args: tuple[Any, ...], keywords: dict[str, Any], numbers_too: bool) -> Given | None:
@@ -186,6 +199,28 @@ def kept_alive(objects: Sequence[Any], forget: Callable[[], None]) -> list[Any]:
         except TypeError:
             kept.append(x)
     return kept
+
+
+def require_specs(signature: Any) -> None:
+    """Raises ArgumentError for what is no input_signature."""
+    flat = flatten(signature) if isinstance(signature, (list, tuple)) else [signature]
+    if not isinstance(signature, (list, tuple)) or not all(isinstance(x, TensorSpec) for x in flat):
+        raise ArgumentError(
+            f"function: input_signature is {signature!r}; wanted a list with a TensorSpec, or a structure of "
+            "them, for each argument"
+        )
+
+
+def as_given(result: Any, arguments: Any) -> Any:
+    """The result as the transforms of plain functions give it: in arrays, if no argument was a tensor."""
+    flat, rebuild = unflattened(result)
+    if any(isinstance(x, Value) for x in flatten(arguments)):
+        return result
+    return rebuild([_array_of(x) if isinstance(x, Tensor) and not is_followed(x) else x for x in flat])
+
+
+def _array_of(tensor: Tensor) -> Any:
+    return np.array(tensor._value) if tensor.ndim else tensor._value[()]
 
 
 def with_signature(

@@ -127,6 +127,7 @@ class Paths:
         self._plans: dict[Any, Plan] = {}  # by the form of their graphs
         self.is_stale = False
         self.direct: Direct | None = None
+        self.is_fresh = False  # whether the direct way's results are surely no views of arguments
         self.specs: dict[int, Spec] = {}
         self.constants: dict[int, Any] = {}
         self.variables: dict[int, Variable] = {}
@@ -184,9 +185,9 @@ class Paths:
             return None
         if not all(node.op.pure for node in leaf.segment.nodes):
             return None
-        return direct(
-            self.plan(leaf, False), end, self.arguments, self.variables, self.captures, self.constants
-        )
+        plan = self.plan(leaf, False)
+        self.is_fresh = plan.is_fresh and end.needs() <= set(plan.outputs)
+        return direct(plan, end, self.arguments, self.variables, self.captures, self.constants)
 
     def _walked(self, recording: Recording) -> tuple[list[Branch], dict[int, int]]:
         """The branches of a recording, those that were not there yet made."""

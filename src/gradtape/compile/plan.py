@@ -51,6 +51,7 @@ class Plan(NamedTuple):
     source: str
     kernels: "list[Kernel]"
     by_numpy: list[str]
+    is_fresh: bool
     seconds: float
 
 
@@ -76,8 +77,11 @@ def _planned(graph: Graph, native: bool) -> Plan:
     exec(compile(source, f"<compiled by gradtape: {len(graph.nodes)} ops>", "exec"), names)
     kernels = [kernel for step in steps if isinstance(step, list) for kernel in step]
     by_numpy = [step.op.name for step in steps if isinstance(step, Node)]
+    is_fresh = all(writer.owned.get(x) or not graph.specs[x].shape for x in graph.outputs)
     seconds = time.perf_counter() - start
-    return Plan(names.pop("run"), graph.inputs, outputs, graph, left, source, kernels, by_numpy, seconds)
+    return Plan(
+        names.pop("run"), graph.inputs, outputs, graph, left, source, kernels, by_numpy, is_fresh, seconds
+    )
 
 
 def _with_kernels(graph: Graph) -> list[Step]:

@@ -14,7 +14,7 @@ from gradtape.compile.trace import Recording, Segment, Tracer
 from gradtape.errors import FunctionError, InPlaceError, NoGradientError, PlanError
 from gradtape.recorders import listening, set_listening, set_tracer, tracer
 from gradtape.slices import IndexedSlices
-from gradtape.structure import unflattened
+from gradtape.structure import flatten, unflattened
 from gradtape.tensor import Array, Tensor, Variable, as_array
 
 __all__ = ["Recorded", "run_recorded"]
@@ -50,6 +50,7 @@ def run_recorded(
     """
     stack, before = listening(), tracer()
     hears = Tracer(name, outcomes, may_make, stack)
+    hears.beside.home = hears.start
     leaves, rebuild = unflattened((args, keywords) if keywords else args)
     own = [_of_its_own(x, numbers_too) for x in leaves]
     set_tracer(hears)
@@ -63,6 +64,7 @@ def run_recorded(
             own_args, own_keywords = rebuild(own) if keywords else (rebuild(own), {})
             result = f(*own_args, **own_keywords)
         _refuse_assigned(name, own, kept)
+        _refuse_changed(name, own, (own_args, own_keywords) if keywords else own_args)
         flat, rebuild_result = unflattened(result)
         end = hears.end([_leaf(hears, x, leaves) for x in flat], rebuild_result)
         recording = Recording(list(hears.segments), list(hears.answers), end)
@@ -99,6 +101,17 @@ def _refuse_assigned(name: str, now: Sequence[Any], before: Sequence[Any]) -> No
 
 
 _NUMBERS = (bool, int, float, complex, np.generic)
+
+
+def _refuse_changed(name: str, before: Sequence[Any], now: Any) -> None:
+    leaves = flatten(now)
+    if len(leaves) != len(before) or any(x is not y for x, y in zip(leaves, before, strict=True)):
+        raise FunctionError(
+            f"function {name} changes a list or dict that it was given, which a compiled run would not; "
+            "return what is new"
+        )
+
+
 _PLAIN = (*_NUMBERS, str, bytes, type(None), type, range, slice, np.dtype, enum.Enum)
 
 

@@ -146,7 +146,7 @@ class Tracer:
         self.name = name
         self._may_make = may_make
         self._outside = outside
-        self._start = recorders.new_key()
+        self.start = recorders.new_key()
         self._outcomes = list(outcomes)
         self._count = 0
         self._numbers: dict[int, int] = {}  # by key
@@ -274,7 +274,7 @@ class Tracer:
             return self._constant(value)
         if key in self._numbers:
             return self._numbers[key]
-        if key > self._start:
+        if key > self.start:
             number = self._constant(value)
         else:
             number = self._new(key, value)
@@ -303,7 +303,7 @@ class Tracer:
 
     def is_from_outside(self, tensor: Tensor) -> bool:
         """Whether the tensor was there before the function ran, and is none of its arguments."""
-        return tensor._key < self._start
+        return tensor._key < self.start
 
     @contextlib.contextmanager
     def recomputing(self) -> Iterator[None]:
@@ -340,8 +340,8 @@ class Tracer:
             raise FunctionError(
                 f"{what} of a {value.dtype} tensor of shape {value.shape} inside function {self.name} "
                 f"({line_of_caller()}): a compiled run has no such array to look at; use gradtape's ops or "
-                "NumPy's on the tensor itself, gradtape.print to see it, or gradtape.numpy_function to call "
-                "out with it"
+                "NumPy's on the tensor itself (np.stack puts tensors together), gradtape.print to see it, or "
+                "gradtape.numpy_function to call out with it"
             )
 
     # -- effects ---------------------------------------------------------------------------------------------
