@@ -277,6 +277,18 @@ def test_zeros_of_both_signs_are_no_uniform_constant() -> None:
     assert_same(call(made, graph, builder.arguments())[0], builder.values[out])
 
 
+@pytest.mark.parametrize("value", [np.float64(3.0), np.zeros(1000)])
+def test_a_uniform_constant_is_read_from_no_memory(value: Any) -> None:
+    """Not even if it is looked at in another shape."""
+    builder = Builder()
+    x = builder.input(np.ones((np.size(value), 1)))
+    view = builder.op("reshape", builder.constant(value), statics=((-1, 1),))
+    out = builder.op("add", x, view)
+    made, graph = whole(builder, out)
+    assert_same(call(made, graph, builder.arguments())[0], builder.values[out])
+    assert not made.call.__self__.constants
+
+
 # -- what becomes a kernel -----------------------------------------------------------------------------------
 
 

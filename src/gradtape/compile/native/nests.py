@@ -192,13 +192,13 @@ class _Tracer:
         """What is at the place: None for a Python number, a Constant, or the point of a leaf or of an op."""
         program = self.program
         while True:
-            if x in program.constants:
-                if x not in program.specs:
+            buffer = program.buffer(x)
+            if buffer in program.constants:
+                if buffer not in program.specs:
                     return None
-                constant = program.constant(x)
+                constant = program.constant(buffer)
                 if constant is not None:
                     return constant
-            buffer = program.buffer(x)
             if buffer is not None:
                 for affine in place:
                     for atom, _ in affine.terms:
