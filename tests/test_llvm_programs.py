@@ -289,6 +289,13 @@ def test_a_uniform_constant_is_read_from_no_memory(value: Any) -> None:
     assert not made.call.__self__.constants
 
 
+def test_an_older_llvm_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads no pointers without types."""
+    monkeypatch.setattr("llvmlite.binding.llvm_version_info", (15, 0, 7))
+    monkeypatch.setattr(native, "engine", native.Engine)
+    assert not native.available.__wrapped__()
+
+
 # -- what becomes a kernel -----------------------------------------------------------------------------------
 
 

@@ -22,6 +22,8 @@ class Engine:
     def __init__(self) -> None:
         import llvmlite.binding as llvm
 
+        if llvm.llvm_version_info < (16,):
+            raise ImportError("native code needs LLVM 16, which llvmlite has from 0.45 on")
         self.llvm = llvm
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
