@@ -23,7 +23,7 @@ import gradtape as gt
 from gradtape import config
 from gradtape.compile.graph import Node, run
 from gradtape.compile.native import engine as native
-from gradtape.compile.native import fusion, llvm, schedule
+from gradtape.compile.native import fusion, llvm, nests, schedule
 from gradtape.compile.native.fusion import Kernel, fused
 from gradtape.compile.native.llvm import Native, compiled
 from gradtape.ops.op import REGISTRY
@@ -136,6 +136,44 @@ def test_threads_run_in_a_forked_process(threads: None) -> None:
         same = all(map(np.array_equal, call(made, graph, builder.arguments()), want))
         os._exit(0 if same else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def neighbours(builder: Builder, x: int) -> int:
+    """A step of a scheme whose array grows shorter."""
+    first, second = (builder.op("read_at", x, statics=((index,),)) for index in (slice(1, None), slice(-1)))
+    return builder.op("multiply", builder.op("add", first, second), builder.constant(0.5))
+
+
+def in_a_ring(builder: Builder, x: int) -> int:
+    """A step of a scheme whose ends are neighbours."""
+    parts = [builder.op("read_at", x, statics=((index,),)) for index in (slice(1, None), slice(1))]
+    gap = builder.op("subtract", builder.op("concat", *parts, statics=(0,)), x)
+    return builder.op("add", x, builder.op("multiply", gap, builder.constant(0.1)))
+
+
+def permuted(builder: Builder, x: int) -> int:
+    order = builder.constant(np.random.default_rng(0).permutation(600))
+    return builder.op("negative", builder.op("gather", x, order, statics=(None, None, 0)))
+
+
+@pytest.mark.parametrize("step", [neighbours, in_a_ring, permuted])
+def test_many_steps_take_little_time_to_compile(step: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step is traced a few times, not once more for each step after it."""
+    bodies = []
+    body = nests._body
+
+    def counted(*arguments: Any) -> Any:
+        bodies.append(body(*arguments))
+        return bodies[-1]
+
+    monkeypatch.setattr(nests, "_body", counted)
+    builder = Builder()
+    x = builder.input(np.random.default_rng(0).normal(size=600))
+    for _ in range(200):
+        x = step(builder, x)
+    made, graph = whole(builder, x)
+    assert_same(call(made, graph, builder.arguments())[0], builder.values[x])
+    assert sum(len(body.steps) for body in bodies) < 100 * len(graph.nodes)
 
 
 # -- random programs -----------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from gradtape.compile.native.places import (
     Place,
     Ranges,
     RefineError,
+    depth,
     flat,
     is_structural,
     source,
@@ -27,7 +28,10 @@ from gradtape.compile.native.roots import Constant, Program, Root
 
 __all__ = ["Body", "Compute", "Load", "Lookup", "Nest", "StuckError", "collapsed", "traced"]
 
-_MOST_BOXES = 12  # into how many pieces a domain is cut before a value is put into memory instead
+# Beyond these, a value is put into memory instead:
+_MOST_BOXES = 12  # pieces that a domain is cut into
+_MOST_PLACES = 16  # in which one body computes a value
+_MOST_LOOKUPS = 8  # one inside the other
 
 
 class Lookup(NamedTuple):
@@ -186,7 +190,7 @@ class _Tracer:
         self.ranges = ranges
         self.wanted: dict[tuple[int, Place], list[Any]] = {}  # of elementwise values: the operands' points
         self.queue: list[tuple[int, int]] = []
-        self.waiting: dict[int, list[tuple[int, Place]]] = {}
+        self.waiting: dict[int, list[tuple[int, Place]]] = {}  # by the position of the node that makes them
 
     def point(self, x: int, place: Place) -> Any:
         """What is at the place: None for a Python number, a Constant, or the point of a leaf or of an op."""
@@ -223,6 +227,8 @@ class _Tracer:
     def picked(self, node: Node, place: Place) -> tuple[int, Place]:
         """Reading the first axis of x at integers that are data."""
         x, indices = node.operands
+        if self.program.buffer(x) is None and depth(place) >= _MOST_LOOKUPS:
+            raise StuckError(node)
         rank = len(self.program.specs[indices].shape)
         length = self.program.specs[x].shape[0]
         at = self.point(indices, place[:rank])
@@ -245,6 +251,8 @@ class _Tracer:
             self.waiting[position] = []
             heapq.heappush(self.queue, (-position, position))
         self.waiting[position].append((x, place))
+        if len(self.waiting[position]) > _MOST_PLACES:
+            raise StuckError(self.program.nodes[position])
 
     def follow(self) -> None:
         """Finds the operands of all that is wanted, the last first."""

@@ -23,6 +23,7 @@ __all__ = [
     "basic",
     "bounds",
     "can_place",
+    "depth",
     "flat",
     "is_structural",
     "source",
@@ -118,6 +119,12 @@ def bounds(x: Affine, ranges: Ranges) -> tuple[int, int]:
         ends = factor * first, factor * (end - 1)
         low, high = low + min(ends), high + max(ends)
     return low, high
+
+
+def depth(place: Place) -> int:
+    """How many picks stand one inside the other."""
+    picks = [atom for x in place for atom, _ in x.terms if type(atom) is Pick]
+    return max([1 + depth(pick.place) for pick in picks], default=0)
 
 
 def flat(place: Place, shape: Sequence[int]) -> Affine:

@@ -9,9 +9,12 @@ import numpy as np
 
 from gradtape.compile.graph import Graph, Node, Spec
 from gradtape.compile.native.lanes import REDUCTIONS
-from gradtape.compile.native.places import ZERO, Affine, Place, basic, variable
+from gradtape.compile.native.places import ZERO, Affine, Place, basic, is_structural, variable
 
 __all__ = ["Constant", "Program", "Root", "is_product", "roots"]
+
+
+_COPIED = ("concat", "pad", "scatter_at", "stack")  # ops whose operands can be stored, each at its place
 
 
 class Constant(NamedTuple):
@@ -66,24 +69,24 @@ class Program:
         """Whether the value is read from memory."""
         return value in self.kept or value not in self.maker
 
-    def keep(self, node: Node) -> bool:
-        """Puts into memory what makes the loops too many, or the index unknown; False if it is there."""
-        if node.op.name == "reshape":
-            (x,) = node.operands
-            new = x not in self.kept
-            self.kept.add(x)
+    def keep(self, node: Node) -> set[int]:
+        """Puts into memory what makes the loops too many, or the index unknown: the values not yet there."""
+        if node.op.name not in _COPIED:
+            x = node.operands[0] if is_structural(node) else node.outs[0]
+            new = {x} - self.kept
+            self.kept |= new
             return new
         terms = _added(self, node)
         if len(terms) > 3:
             self.sums[terms[-1]] = terms[:-1]
             self.kept.add(terms[-1])
-            return True
+            return {terms[-1]}
         alike = [
             other.outs[0]
             for other in self.nodes
             if other.op.name == node.op.name and self.specs[other.outs[0]] == self.specs[node.outs[0]]
         ]
-        new = node.outs[0] not in self.copied
+        new = set(alike) - self.copied
         self.kept.update(alike)
         self.copied.update(alike)
         return new

@@ -43,7 +43,7 @@ def scheduled(program: Program, outputs: Sequence[int]) -> list[Group]:
         | {x for node in program.nodes for x in node.outs if node.op.name in REDUCTIONS or is_product(node)}
     )
     program.kept &= set(program.maker)
-    program.kept |= _across_reductions(program)
+    program.kept |= _across_nests(program)
     for rounds in range(_ROUNDS):
         nests = _nests(program)
         more = _worth_keeping(program, nests) if rounds < _ROUNDS - 1 else set()
@@ -62,22 +62,34 @@ def _live(program: Program) -> list[int]:
 
 
 def _nests(program: Program) -> list[Nest]:
+    known: dict[int, list[Nest]] = {}
     while True:
         try:
-            return _placed(program)
+            return _placed(program, known)
         except StuckError as problem:
-            if not program.keep(problem.node):
+            before = set(program.kept)
+            found = program.keep(problem.node)
+            if not found:
                 raise AssertionError(problem.node) from None
+            if found & program.copied:
+                program.kept |= _across_nests(program)
+            first = min(program.maker[x] for x in found | (program.kept - before))
+            known = {x: nests for x, nests in known.items() if program.maker[x] < first}
 
 
-def _placed(program: Program) -> list[Nest]:
-    """Each root in the first nest over its domain that is not before what it needs."""
+def _placed(program: Program, known: dict[int, list[Nest]]) -> list[Nest]:
+    """Each root in the first nest over its domain that is not before what it needs.
+
+    known: of values, the nests of their roots alone, which are added to.
+    """
     together: list[list[Root]] = []
     steps: list[int] = []
     home: dict[int, int] = {}
     for value in _live(program):
-        for root in roots(program, value):
-            nest = traced(program, [root])
+        if value not in known:
+            known[value] = [traced(program, [root]) for root in roots(program, value)]
+        for nest in known[value]:
+            (root,) = nest.roots
             earliest = home[value] + 1 if value in home else 0
             for x, place, _ in (read for body in nest.bodies for read in body.reads):
                 buffer = program.buffer(x)
@@ -110,18 +122,17 @@ def _may_join(root: Root, others: Sequence[Root]) -> bool:
 # -- what is computed once, and kept -------------------------------------------------------------------------
 
 
-def _across_reductions(program: Program) -> set[int]:
-    """Values that cost more than to keep them, and are read both before and after some reduction."""
-    stage: dict[int, int] = {}  # how many reductions, one after the other, a value waits for
+def _across_nests(program: Program) -> set[int]:
+    """Values that cost more than to keep them, and are read both before and after some reduction or copy."""
+    stage: dict[int, int] = {}  # how many of these, one after the other, a value waits for
     for node in program.nodes:
         before = max([stage.get(x, 0) for x in node.operands], default=0)
-        ends = node.op.name in REDUCTIONS or is_product(node)
-        stage.update(dict.fromkeys(node.outs, before + ends))
+        stage.update(dict.fromkeys(node.outs, before + _ends_nest(program, node)))
     last: dict[int, int] = {}  # the stage of the last nest that reads a value
     for node in reversed(program.nodes):
         for out in node.outs:
-            ends = node.op.name in REDUCTIONS or is_product(node)
-            read = last.get(out, stage[out]) if is_structural(node) else stage[out] - ends
+            ends = _ends_nest(program, node)
+            read = last.get(out, stage[out]) if is_structural(node) and not ends else stage[out] - ends
             last.update({x: max(read, last.get(x, 0)) for x in node.operands})
     costs: dict[int, int] = {}
     found = set()
@@ -134,6 +145,11 @@ def _across_reductions(program: Program) -> set[int]:
                 costs[out] = 0
                 found.add(out)
     return found
+
+
+def _ends_nest(program: Program, node: Node) -> bool:
+    """Whether what reads the node's result has to wait until all of it is there."""
+    return node.op.name in REDUCTIONS or is_product(node) or node.outs[0] in program.copied
 
 
 def _cost(node: Node, costs: Mapping[int, int]) -> int:
