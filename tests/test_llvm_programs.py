@@ -272,6 +272,17 @@ def test_values_without_axes_come_as_numpy_scalars() -> None:
             assert made.call(out, wrong) is None
 
 
+def test_integers_of_the_same_size_are_alike() -> None:
+    """Whichever of C's names for them a system has."""
+    for dtype in (np.intc, np.long, np.longlong):
+        made, out = doubled(dtype)
+        assert made.call(out, np.ones((3, 4), dtype)) is out
+        made, out = doubled(dtype, ())
+        assert made.call(out, out.dtype.type(3)) is out
+    assert doubled(np.longlong, ())[0].call(out, np.int64(4)) is out
+    assert out == 8
+
+
 def test_the_first_output_comes_back_with_its_references_counted() -> None:
     made, out = doubled()
     x = np.ones((3, 4))

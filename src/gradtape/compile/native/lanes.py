@@ -277,8 +277,12 @@ def _to_integer(t: Text, x: Lanes, kind: str) -> str:
 # -- the table -----------------------------------------------------------------------------------------------
 
 
+# Which of C's integers NumPy's type codes name depends on the system; so these are codes of our own.
+_CODES = {"float": "f", "double": "d", "i32": "i", "i64": "l", "i1": "?"}
+
+
 class _Rule(NamedTuple):
-    """kinds: what it computes in, as type codes; shared: in the operands' common dtype, not the result's."""
+    """kinds: what it computes in, as codes; shared: in the operands' common dtype, not the result's."""
 
     emit: Emit
     kinds: str
@@ -361,7 +365,7 @@ def can_compute(node: Node, specs: Mapping[int, Spec], constants: Mapping[int, A
         return False
     if shared not in KINDS or not all(map(_fits, operands, [shared] * len(operands))):
         return False
-    return (shared if rule.shared else specs[node.outs[0]].dtype).char in rule.kinds
+    return _CODES[KINDS[shared if rule.shared else specs[node.outs[0]].dtype]] in rule.kinds
 
 
 def _fits(operand: Any, dtype: np.dtype[Any]) -> bool:

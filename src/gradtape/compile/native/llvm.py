@@ -243,9 +243,13 @@ class _Module:
             if not is_output and self.program.specs[x].shape:
                 flags.append(t.emit(f"load i32, ptr {t.emit(f'getelementptr i8, ptr {argument}, i64 64')}"))
             elif not is_output:
-                scalar = id(self.program.specs[x].dtype.type)
                 kind = t.emit(f"load i64, ptr {t.emit(f'getelementptr i8, ptr {argument}, i64 8')}")
-                good = t.emit(f"and i1 {good}, {t.emit(f'icmp eq i64 {kind}, {scalar}')}")
+                fits = [
+                    t.emit(f"icmp eq i64 {kind}, {id(scalar)}")
+                    for scalar in _scalars(self.program.specs[x].dtype)
+                ]
+                any_fits = functools.reduce(lambda a, b: t.emit(f"or i1 {a}, {b}"), fits)
+                good = t.emit(f"and i1 {good}, {any_fits}")
             pointers[x] = data
         if flags:
             shared = functools.reduce(lambda a, b: t.emit(f"and i32 {a}, {b}"), flags)
@@ -295,6 +299,12 @@ def _totals(group: Group) -> dict[int, str]:
         for i, root in enumerate(nest.roots)
         if root.reduce and nest.reduced(i)[0]
     }
+
+
+def _scalars(dtype: np.dtype[Any]) -> list[type]:
+    """The types of NumPy scalars of a dtype: two of C's integers may be of the same size."""
+    types = {dtype.type, *(np.dtype(code).type for code in "ilq" if np.dtype(code) == dtype)}
+    return sorted(types, key=str)
 
 
 def _rounded(size: int) -> int:
