@@ -214,7 +214,9 @@ def _specs(op: Op, kinds: Sequence[_Kind], statics: tuple[Any, ...]) -> list[Spe
     if op.name in _REDUCTIONS:
         return [Spec(_reduced(kinds[0].shape, *statics), _dtype(op, (kinds[0].dtype,)))]
     if op.name not in _RULES:
-        raise TypeError(f"{op.name}: a lowering cannot use this op; see docs/function.md for those it can")
+        raise TypeError(
+            f"{op.name}: a lowering cannot use this op: what shape its result has is not known beforehand"
+        )
     given = [kinds] if op.variadic else kinds
     return [_RULES[op.name](*given, *statics)]
 
