@@ -8,11 +8,9 @@ from gradtape.compile.native.places import Affine
 from gradtape.compile.native.roots import Program
 from gradtape.compile.native.schedule import Group
 from gradtape.compile.native.text import KINDS, Lanes, Text, in_memory, literal, loaded, stored, typed
-from gradtape.compile.native.walk import Walk
+from gradtape.compile.native.walk import Index, Walk
 
 __all__ = ["Function"]
-
-Index = str  # of a loop: its variable, or a number
 
 
 class Function:

@@ -33,16 +33,9 @@ def function(t: Text, name: str, kind: str, width: int, *arguments: str) -> str:
         doubles = [cast(t, Lanes(x, kind, width), "double").text for x in arguments]
         return cast(t, Lanes(function(t, name, "double", width, *doubles), "double", width), kind).text
     symbol = f"{name}f" if kind == "float" else name
-    if width == 1:
-        return t.call(symbol, kind, 1, arguments)
-    known = t.vectors(name, kind, len(arguments))
+    known = t.vectors(name, kind, len(arguments)) if width > 1 else None
     if not known:
-        total = "poison"
-        for i in range(width):
-            lane = [t.emit(f"extractelement {typed(kind, width)} {x}, i64 {i}") for x in arguments]
-            one = t.call(symbol, kind, 1, lane)
-            total = t.emit(f"insertelement {typed(kind, width)} {total}, {kind} {one}, i64 {i}")
-        return total
+        return _by_lane(t, symbol, kind, width, arguments)
     size = min((n for n in known if n >= width), default=max(known))
     if size == width:
         return t.call(known[size], kind, size, arguments)
@@ -51,6 +44,18 @@ def function(t: Text, name: str, kind: str, width: int, *arguments: str) -> str:
         lanes = [min(start + i, width - 1) for i in range(size)]
         pieces.append(t.call(known[size], kind, size, [t.shuffled(x, kind, width, lanes) for x in arguments]))
     return _joined(t, kind, size, pieces, width)
+
+
+def _by_lane(t: Text, symbol: str, kind: str, width: int, arguments: Sequence[str]) -> str:
+    """A function of C on one number, or on each lane of vectors."""
+    if width == 1:
+        return t.call(symbol, kind, 1, arguments)
+    total = "poison"
+    for i in range(width):
+        lane = [t.emit(f"extractelement {typed(kind, width)} {x}, i64 {i}") for x in arguments]
+        one = t.call(symbol, kind, 1, lane)
+        total = t.emit(f"insertelement {typed(kind, width)} {total}, {kind} {one}, i64 {i}")
+    return total
 
 
 def _joined(t: Text, kind: str, size: int, pieces: Sequence[str], width: int) -> str:
@@ -170,7 +175,7 @@ def _divmod(t: Text, kind: str, width: int, a: str, b: str) -> tuple[str, str]:
         lower = _choose(t, kind, width, by_minus_one, _negative(t, kind, width, a), lower)
         rest = _choose(t, kind, width, down, t.emit(f"add {type_} {rest}, {b}"), rest)
         return _choose(t, kind, width, by_zero, zero, lower), rest
-    remainder = _remainder(t, kind, width, a, b)
+    remainder = _by_lane(t, "fmodf" if kind == "float" else "fmod", kind, width, [a, b])
     some = _compare(t, "une", kind, width, remainder, zero)
     signs = t.emit(
         f"xor {typed('i1', width)} {_compare(t, 'olt', kind, width, b, zero)}, "
@@ -197,19 +202,6 @@ def _divmod(t: Text, kind: str, width: int, a: str, b: str) -> tuple[str, str]:
         signed,
     )
     return whole, _choose(t, kind, width, _compare(t, "oeq", kind, width, b, zero), remainder, rest)
-
-
-def _remainder(t: Text, kind: str, width: int, a: str, b: str) -> str:
-    """C's fmod, lane by lane."""
-    symbol = "fmodf" if kind == "float" else "fmod"
-    if width == 1:
-        return t.call(symbol, kind, 1, [a, b])
-    total = "poison"
-    for i in range(width):
-        lane = [t.emit(f"extractelement {typed(kind, width)} {x}, i64 {i}") for x in (a, b)]
-        one = t.call(symbol, kind, 1, lane)
-        total = t.emit(f"insertelement {typed(kind, width)} {total}, {kind} {one}, i64 {i}")
-    return total
 
 
 def _is_nan(t: Text, kind: str, width: int, a: str) -> str:

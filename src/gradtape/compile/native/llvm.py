@@ -5,7 +5,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from gradtape.compile.native.roots import Program
 from gradtape.compile.native.schedule import Group, in_row, scheduled
 from gradtape.compile.native.text import KINDS, Lanes, Text, in_memory, itemsize, loaded, stored
 from gradtape.compile.native.threads import ATTRIBUTES, threads
+from gradtape.compile.native.walk import BLOCK
 
 __all__ = ["Native", "available", "compiled"]
 
@@ -28,15 +29,16 @@ _CHUNKS = 16  # pieces of a group that threads share; sums are added up by piece
 _GOOD = 0x1 | 0x100  # an ndarray's flags C_CONTIGUOUS and ALIGNED
 _STACK = 2**15  # bytes of values between groups that are taken from the stack
 _TOTALS = 2**22  # bytes that the totals of all pieces may take
-_BLOCK = 4096  # how many numbers are added up before their sum is added to the others
 
 
-class Native:
-    """A native function. call(*outputs, *inputs) returns the first output, or None if it refuses."""
+class Native(NamedTuple):
+    """A native function. call(*outputs, *inputs) returns the first output, or None if it refuses.
 
-    def __init__(self, call: Any, seconds: float) -> None:
-        self.call = call
-        self.seconds = seconds
+    seconds: what LLVM took to make it.
+    """
+
+    call: Any
+    seconds: float
 
 
 def compiled(kernels: Sequence[Kernel], inputs: Sequence[int], outputs: Sequence[int]) -> Native:
@@ -93,7 +95,7 @@ class _Module:
             root.reduce and nest.reduced(i)[0] for nest in group.nests for i, root in enumerate(nest.roots)
         ):
             inner = math.prod(group.nests[0].extents) // group.rows
-            tile = 2 ** max(6, int(math.log2(max(_BLOCK // inner, 1))))
+            tile = 2 ** max(6, int(math.log2(max(BLOCK // inner, 1))))
         if sum(part[x] for x in local) * tile > 2 * _TILE or not tile:
             local = []
         unit = tile or 64
@@ -203,7 +205,7 @@ class _Module:
         pointers = self._arguments()
         for x, value in self.program.constants.items():
             if isinstance(value, np.ndarray) and any(x in f.buffers for f in functions):
-                self.constants[x] = np.ascontiguousarray(value)
+                self.constants[x] = np.require(value, requirements=["C", "A"])
                 pointers[x] = f"inttoptr (i64 {self.constants[x].ctypes.data} to ptr)"
         t.put("%failed = alloca i8, align 1\n  store i8 0, ptr %failed")
         work = ""

@@ -14,11 +14,11 @@ from gradtape.compile.native.text import FLOATS, KINDS, Lanes, itemsize, literal
 if TYPE_CHECKING:
     from gradtape.compile.native.emit import Function
 
-__all__ = ["Walk"]
+__all__ = ["BLOCK", "Index", "Walk"]
 
+BLOCK = 4096  # numbers of a long loop that are added up before their sum is added to the others
 _UNROLLED = 4  # accumulators that a short reduction along the innermost loop keeps, to hide its latency
 _SHORT = 12  # steps of a body that is short
-_BLOCK = 4096  # numbers of a long loop that are added up before their sum is added to the others
 _COLUMNS = 8  # vectors of sums down the columns that are kept in registers
 Index = str  # of a loop: its variable, or a number
 Box = tuple[tuple[int, int], ...]
@@ -138,12 +138,12 @@ class Walk:
             for turn, at in enumerate(range(low, high, self.width)):
                 self._point(box, [*loops, str(at)], min(self.width, high - at), turn, found)
             return
-        while self.across and high - low > 2 * _BLOCK:
-            blocks = (high - low) // _BLOCK
+        while self.across and high - low > 2 * BLOCK:
+            blocks = (high - low) // BLOCK
             self.t.loop(
-                str(low), str(low + blocks * _BLOCK), _BLOCK, lambda i: self._block(box, loops, i, found)
+                str(low), str(low + blocks * BLOCK), BLOCK, lambda i: self._block(box, loops, i, found)
             )
-            low += blocks * _BLOCK
+            low += blocks * BLOCK
         for unrolled in sorted({self.unrolled, 1}, reverse=True):
             step = self.width * unrolled
             count = (high - low) // step
@@ -161,7 +161,7 @@ class Walk:
         t = self.t
         step = self.width * self.unrolled
         t.loop(
-            "0", str(_BLOCK), step, lambda i: self._run(box, loops, self.unrolled, found, self._sum(first, i))
+            "0", str(BLOCK), step, lambda i: self._run(box, loops, self.unrolled, found, self._sum(first, i))
         )
         for (i, width, turn), cell in list(self.registers.items()):
             kind, type_ = self.kinds[i], typed(self.kinds[i], width)
