@@ -83,6 +83,7 @@ def _placed(program: Program, known: dict[int, list[Nest]]) -> list[Nest]:
     known: of values, the nests of their roots alone, which are added to.
     """
     together: list[list[Root]] = []
+    alone: list[Nest] = []  # of the first of these
     steps: list[int] = []
     home: dict[int, int] = {}
     for value in _live(program):
@@ -108,11 +109,14 @@ def _placed(program: Program, known: dict[int, list[Nest]]) -> list[Nest]:
                 at += 1
             if at == len(together):
                 together.append([])
+                alone.append(nest)
                 steps.append(0)
             together[at].append(root)
             steps[at] += own
             home[value] = at
-    return [traced(program, some) for some in together]
+    return [
+        nest if len(some) == 1 else traced(program, some) for nest, some in zip(alone, together, strict=True)
+    ]
 
 
 def _may_join(root: Root, others: Sequence[Root]) -> bool:
