@@ -156,7 +156,13 @@ def permuted(builder: Builder, x: int) -> int:
     return builder.op("negative", builder.op("gather", x, order, statics=(None, None, 0)))
 
 
-@pytest.mark.parametrize("step", [neighbours, in_a_ring, permuted])
+def chased(builder: Builder, x: int) -> int:
+    """Each number is where the next is found."""
+    table = builder.constant(np.random.default_rng(0).permutation(600))
+    return builder.op("gather", table, x, statics=(None, None, 0))
+
+
+@pytest.mark.parametrize("step", [neighbours, in_a_ring, permuted, chased])
 def test_many_steps_take_little_time_to_compile(step: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step is traced a few times, not once more for each step after it."""
     bodies = []
@@ -168,7 +174,7 @@ def test_many_steps_take_little_time_to_compile(step: Any, monkeypatch: pytest.M
 
     monkeypatch.setattr(nests, "_body", counted)
     builder = Builder()
-    x = builder.input(np.random.default_rng(0).normal(size=600))
+    x = builder.input(np.arange(600) if step is chased else np.random.default_rng(0).normal(size=600))
     for _ in range(200):
         x = step(builder, x)
     made, graph = whole(builder, x)

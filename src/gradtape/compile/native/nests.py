@@ -227,7 +227,7 @@ class _Tracer:
     def picked(self, node: Node, place: Place) -> tuple[int, Place]:
         """Reading the first axis of x at integers that are data."""
         x, indices = node.operands
-        if self.program.buffer(x) is None and depth(place) >= _MOST_LOOKUPS:
+        if depth(place) >= _MOST_LOOKUPS:
             raise StuckError(node)
         rank = len(self.program.specs[indices].shape)
         length = self.program.specs[x].shape[0]
@@ -239,7 +239,9 @@ class _Tracer:
             if not 0 <= number < length:
                 raise _PlaceError(node, OpaqueError())
             return x, (Affine(number), *place[rank:])
-        pick = Pick(indices, place[:rank], length, node.op.name == "take")
+        if depth(at[1]) >= _MOST_LOOKUPS and self.program.buffer(indices) is None:
+            raise StuckError(self.program.node(indices))
+        pick = Pick(at[0], at[1], length, node.op.name == "take")
         return x, (Affine(0, ((pick, 1),)), *place[rank:])
 
     def want(self, x: int, place: Place) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradtape.compile.graph import Graph, Node, Spec
 from gradtape.compile.native.lanes import REDUCTIONS
-from gradtape.compile.native.places import ZERO, Affine, Place, basic, is_structural, variable
+from gradtape.compile.native.places import ZERO, Affine, Place, basic, variable
 
 __all__ = ["Constant", "Program", "Root", "is_product", "roots"]
 
@@ -72,8 +72,7 @@ class Program:
     def keep(self, node: Node) -> set[int]:
         """Puts into memory what makes the loops too many, or the index unknown: the values not yet there."""
         if node.op.name not in _COPIED:
-            x = node.operands[0] if is_structural(node) else node.outs[0]
-            new = {x} - self.kept
+            new = set(node.operands if node.op.name == "reshape" else node.outs) - self.kept
             self.kept |= new
             return new
         terms = _added(self, node)

@@ -92,12 +92,13 @@ def _placed(program: Program, known: dict[int, list[Nest]]) -> list[Nest]:
         for nest in known[value]:
             (root,) = nest.roots
             earliest = home[value] + 1 if value in home else 0
+            indices = _indices(nest)
             for x, place, _ in (read for body in nest.bodies for read in body.reads):
                 buffer = program.buffer(x)
                 if buffer not in home:
                     continue
                 beside = together[home[buffer]]
-                same = x == buffer and place == nest.variables_of(program.specs[x].shape)
+                same = x == buffer not in indices and place == nest.variables_of(program.specs[x].shape)
                 made_here = any(r.value == x and r.alone and not r.reduce for r in beside)
                 fits = same and made_here and beside[0].domain == root.domain and root.alone
                 earliest = max(earliest, home[buffer] + (not fits))
@@ -117,6 +118,18 @@ def _placed(program: Program, known: dict[int, list[Nest]]) -> list[Nest]:
     return [
         nest if len(some) == 1 else traced(program, some) for nest, some in zip(alone, together, strict=True)
     ]
+
+
+def _indices(nest: Nest) -> set[int]:
+    """The values whose elements are read to be indices of others."""
+    return {
+        at.buffer
+        for body in nest.bodies
+        for step in body.steps
+        if isinstance(step, Load)
+        for lookup in step.lookups
+        if isinstance(at := body.steps[lookup.step], Load)
+    }
 
 
 def _may_join(root: Root, others: Sequence[Root]) -> bool:
