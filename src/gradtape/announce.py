@@ -241,8 +241,8 @@ def refuse_assigned(what: str, leaves: Sequence[Any], before: Sequence[Any]) -> 
     for x, old in zip(leaves, before, strict=True):
         if isinstance(x, Tensor) and x._key != old._key:
             raise InPlaceError(
-                f"{what} assigns in place to a tensor of shape {x.shape} that it was given, which no tape "
-                "sees; copy it first, t = gradtape.identity(t), and assign to the copy"
+                f"{what} assigns in place to a tensor of shape {x.shape} that it was given, which nobody "
+                "outside would see; copy it first, t = gradtape.identity(t), and assign to the copy"
             )
 
 

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradtape.announce import refuse_assigned
 from gradtape.batched import alias
 from gradtape.compile.kinds import is_number_leaf
 from gradtape.compile.paths import Derivative
 from gradtape.compile.trace import Recording, Segment, Tracer
-from gradtape.errors import FunctionError, InPlaceError, NoGradientError, PlanError
+from gradtape.errors import FunctionError, NoGradientError, PlanError
 from gradtape.recorders import listening, set_listening, set_tracer, tracer
 from gradtape.slices import IndexedSlices
 from gradtape.structure import flatten, unflattened
@@ -63,7 +64,7 @@ def run_recorded(
             kept = [alias(x) if isinstance(x, Tensor) else x for x in own]
             own_args, own_keywords = rebuild(own) if keywords else (rebuild(own), {})
             result = f(*own_args, **own_keywords)
-        _refuse_assigned(name, own, kept)
+        refuse_assigned(f"function {name}", own, kept)
         _refuse_changed(name, own, (own_args, own_keywords) if keywords else own_args)
         flat, rebuild_result = unflattened(result)
         end = hears.end([_leaf(hears, x, leaves) for x in flat], rebuild_result)
@@ -90,19 +91,6 @@ def _parts(x: Any) -> Sequence[Tensor]:
     return (x,) if isinstance(x, Tensor) else ()
 
 
-def _refuse_assigned(name: str, now: Sequence[Any], before: Sequence[Any]) -> None:
-    for x, old in zip(now, before, strict=True):
-        if isinstance(x, Tensor) and x._key != old._key:
-            raise InPlaceError(
-                f"function {name} assigns in place to an argument of shape {x.shape}, which a compiled run "
-                "would not do to the caller's; copy it first, t = gradtape.identity(t), and assign to the "
-                "copy"
-            )
-
-
-_NUMBERS = (bool, int, float, complex, np.generic)
-
-
 def _refuse_changed(name: str, before: Sequence[Any], now: Any) -> None:
     leaves = flatten(now)
     if len(leaves) != len(before) or any(x is not y for x, y in zip(leaves, before, strict=True)):
@@ -112,6 +100,7 @@ def _refuse_changed(name: str, before: Sequence[Any], now: Any) -> None:
         )
 
 
+_NUMBERS = (bool, int, float, complex, np.generic)
 _PLAIN = (*_NUMBERS, str, bytes, type(None), type, range, slice, np.dtype, enum.Enum)
 
 
