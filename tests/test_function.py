@@ -1000,7 +1000,7 @@ def test_assigning_in_place_to_an_argument_is_refused(compiled):
 
     f, x = compiled(f), c(VECTOR)
     with pytest.raises(
-        gt.errors.InPlaceError, match=r"function f .*argument of shape \(3,\).*gradtape\.identity"
+        gt.errors.InPlaceError, match=r"function f .*tensor of shape \(3,\).*gradtape\.identity"
     ):
         f(x)
     np.testing.assert_array_equal(x.numpy(), VECTOR)
