@@ -731,7 +731,7 @@ def test_effects_are_not_repeated_by_derivatives(compiled):
         more = gt.numpy_function(lambda a: called.append(1) or a, [x], "float64")
         return gt.reduce_sum(x**3 * noise) + 0.0 * gt.reduce_sum(more)
 
-    def session(run):
+    def seen_by_tapes(run):
         gt.random.set_seed(1)
         v.assign(0.0)
         called.clear()
@@ -740,7 +740,7 @@ def test_effects_are_not_repeated_by_derivatives(compiled):
         return found, float(v), len(called)
 
     f, plain = compiled(f), f
-    got, want = session(f), session(plain)
+    got, want = seen_by_tapes(f), seen_by_tapes(plain)
     assert_same(got[0], want[0])
     assert got[1:] == want[1:]
 
@@ -754,11 +754,11 @@ def test_no_derivative_through_numpy_function(compiled):
 def test_random_numbers_in_the_derivative(compiled):
     f = compiled(lambda x: gt.reduce_sum(gt.nn.dropout(x * W * gt.ones((50, 1), "float64"), 0.5)))
 
-    def session(run):
+    def seen_by_tapes(run):
         gt.random.set_seed(2)
         return [gradient(run, X) for _ in range(4)] + [second(run, X)]
 
-    assert_same(session(f), session(f.python_function.__wrapped__))
+    assert_same(seen_by_tapes(f), seen_by_tapes(f.python_function.__wrapped__))
     assert len(f.runs) <= 2
 
 
@@ -769,13 +769,13 @@ def test_a_recomputed_function_that_draws(compiled):
         v.assign_add(1.0)
         return gt.reduce_sum(gt.sin(x * gt.cast(v, "float64")) * gt.random.uniform([3], dtype="float64"))
 
-    def session(run):
+    def seen_by_tapes(run):
         v.assign(1.0)
         gt.random.set_seed(2)
         return [recomputed(run, x) for x in (X, V, X, V)] + [second(gt.recompute_grad(run), X)] + [v]
 
     g = compiled(f)
-    assert_same(session(g), session(f))
+    assert_same(seen_by_tapes(g), seen_by_tapes(f))
 
 
 # -- lookups -------------------------------------------------------------------------------------------------
