@@ -559,3 +559,45 @@ def test_a_compiled_step_keeps_one_new_array_for_each_weight(native):
     for w, twin in zip(weights, twins, strict=True):
         assert not np.array_equal(w.numpy(), twin.numpy())
     np.testing.assert_allclose(weights[0].numpy(), twins[0].numpy() - 0.01 * second[1].numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("native", [False, None])
+def test_what_is_recomputed_in_a_compiled_step_is_not_kept(native):
+    rng = np.random.default_rng(0)
+    weights = [gt.Variable(rng.normal(size=(16, 16)) / 4) for _ in range(16)]
+    x = gt.constant(rng.normal(size=(8192, 16)))
+
+    def block(ws):
+        def run(y):
+            for w in ws:
+                y = gt.tanh(y @ w)
+            return y
+
+        return run
+
+    def most(around):
+        blocks = [around(block(weights[i : i + 4])) for i in range(0, 16, 4)]
+
+        @functools.partial(gt.function, jit_compile=native)
+        def gradients(x):
+            with gt.GradientTape() as tape:
+                y = x
+                for run in blocks:
+                    y = run(y)
+                loss = gt.reduce_sum(y * y)
+            return tape.gradient(loss, weights)
+
+        gradients(x)
+        tracemalloc.start()
+        try:
+            found = gradients(x)
+            return tracemalloc.get_traced_memory()[1] / x.numpy().nbytes, found
+        finally:
+            tracemalloc.stop()
+
+    kept, one = most(lambda f: f)
+    again, other = most(gt.recompute_grad)
+    assert kept < 19  # a result of each layer, and what the sweep is at
+    assert again < 10  # a result of each block, and the inside of one
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)

@@ -247,10 +247,12 @@ class _Writer:
 
     def _dead_input(self, place: int, kernel: "Kernel", outputs: Sequence[int]) -> int | None:
         """An input whose memory the one result can have: large, read by nobody later, nor at other places."""
+        from gradtape.compile.native.fusion import is_elementwise
+
         if len(outputs) != 1 or self.graph.specs[outputs[0]].nbytes < _WORTHWHILE:
             return None
         spec = self.graph.specs[outputs[0]]
-        if any(not node.op.broadcasts for node in kernel.graph.nodes):
+        if not is_elementwise(kernel.graph.nodes, self.graph.specs):
             return None
         for x in kernel.graph.inputs:
             if self.owned.get(x) and self.last[x] == place and self.graph.specs[x] == spec:

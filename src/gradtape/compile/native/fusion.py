@@ -1,7 +1,7 @@
 """Which nodes become native code, in kernels as large as can be, and which NumPy runs between them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from gradtape.compile.native.places import can_place, is_structural
 from gradtape.compile.native.roots import is_product
 from gradtape.compile.native.text import KINDS
 
-__all__ = ["Kernel", "fused", "updates_apart"]
+__all__ = ["Kernel", "fused", "is_elementwise", "updates_apart"]
 
 _SMALL_PRODUCT = 32**3  # multiplications, up to which a product of matrices is native code
 _MANY_PRODUCTS = 32  # from which on they are left to NumPy: each takes milliseconds to compile
@@ -50,13 +50,21 @@ def fused(graph: Graph) -> list[Node | Kernel]:
             base.update({x: base.get(node.operands[0], node.operands[0]) for x in node.outs})
 
     steps: list[Node | Kernel] = []
+    place = {id(node): i for i, node in enumerate(graph.nodes)}
+    others.sort(key=lambda node: place[id(node)])
     there = {*graph.inputs, *graph.constants}
     while core or others:
         made = set(there)
         chosen: list[Node] = []
         later: list[Node] = []
+        # Nothing overtakes a node of NumPy's that was recorded before it, or values would live too long.
+        end = place[id(others[0])] if others else len(graph.nodes)
         for node in core:
-            if len(chosen) < most and all(base.get(x, x) in made for x in node.operands):
+            if (
+                place[id(node)] < end
+                and len(chosen) < most
+                and all(base.get(x, x) in made for x in node.operands)
+            ):
                 chosen.append(node)
                 made.update(node.outs)
             else:
@@ -67,26 +75,24 @@ def fused(graph: Graph) -> list[Node | Kernel]:
             part = _part(graph, chosen, maker, is_view, needed)
             steps.extend([Kernel(part)] if part.outputs else [])
         core, there = later, made
+        end = place[id(core[0])] if core else len(graph.nodes)
         ready: list[Node] = []
-        left: list[Node] = []
-        waits = False  # for an op that does more than compute, and must not be overtaken by another such
         for node in others:
-            if all(x in there for x in node.operands) and (node.op.pure or not waits):
-                ready.append(node)
-                there.update(node.outs)
-            else:
-                left.append(node)
-                waits = waits or not node.op.pure
+            if (ready and place[id(node)] > end) or not all(x in there for x in node.operands):
+                break
+            ready.append(node)
+            there.update(node.outs)
         if not (chosen or ready):
             raise AssertionError("the graph's nodes are not in an order in which they can run")
         steps.extend(ready)
-        others = left
+        others = others[len(ready) :]
     return steps
 
 
 def updates_apart(kernel: Kernel) -> tuple[Kernel | None, list[Kernel]]:
     """A kernel without its large results that are of the shape of something it reads, element by element,
-    and share nothing with the others; and each of these by itself, to take the place of what it reads.
+    and share single numbers at most with the others; and each of these by itself, to take the place of what
+    it reads.
     """
     graph = kernel.graph
     maker = {x: node for node in graph.nodes for x in node.outs}
@@ -95,10 +101,11 @@ def updates_apart(kernel: Kernel) -> tuple[Kernel | None, list[Kernel]]:
     for x, nodes in behind.items():
         spec = graph.specs[x]
         others = set().union(*(theirs for y, theirs in behind.items() if y != x))
-        large = spec.nbytes >= _LARGE and all(maker_of.op.broadcasts for maker_of in nodes.values())
+        large = spec.nbytes >= _LARGE and is_elementwise(nodes.values(), graph.specs)
         read = {y for node in nodes.values() for y in node.operands}
         takes = any(graph.specs.get(y) == spec and y in graph.inputs for y in read)
-        if large and takes and others.isdisjoint(nodes):
+        shared = [y for i, node in nodes.items() if i in others for y in node.outs]
+        if large and takes and not any(graph.specs[y].shape for y in shared):
             updates.append(x)
     if not updates or graph.outputs == tuple(updates[:1]):
         return kernel, []
@@ -106,6 +113,15 @@ def updates_apart(kernel: Kernel) -> tuple[Kernel | None, list[Kernel]]:
     return _kernel_of(graph, rest, behind) if rest else None, [
         _kernel_of(graph, [x], behind) for x in updates
     ]
+
+
+def is_elementwise(nodes: Iterable[Node], specs: Mapping[int, Spec]) -> bool:
+    """Whether each element follows from those at its own place, and from numbers that read no array."""
+
+    def is_number(node: Node) -> bool:
+        return not any(specs[x].shape for x in (*node.operands, *node.outs) if x in specs)
+
+    return all(node.op.broadcasts or is_number(node) for node in nodes)
 
 
 def _nodes_behind(x: int, maker: Mapping[int, Node]) -> dict[int, Node]:
