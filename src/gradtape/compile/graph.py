@@ -82,14 +82,6 @@ class Graph(NamedTuple):
             **changes,
         )
 
-    def users(self) -> dict[int, list[Node]]:
-        """The nodes that read each value, in order."""
-        found: dict[int, list[Node]] = {}
-        for node in self.nodes:
-            for x in dict.fromkeys(node.operands):
-                found.setdefault(x, []).append(node)
-        return found
-
     def __str__(self) -> str:
         lines = [f"inputs {', '.join(f'%{x}: {self.specs[x]}' for x in self.inputs)}"]
         lines += [f"  {self.line(node)}" for node in self.nodes]

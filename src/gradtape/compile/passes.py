@@ -132,7 +132,7 @@ def simplified(graph: Graph) -> Graph:
     """
     same: dict[int, int] = {}
     made: dict[int, Node] = {}
-    rewritten = _Rewritten(graph, same, made)
+    rewritten = _Rewritten(graph, made)
     kept = []
     for node in graph.nodes:
         node = node._replace(operands=tuple([same.get(x, x) for x in node.operands]))
@@ -151,7 +151,7 @@ def simplified(graph: Graph) -> Graph:
 class _Rewritten:
     """What the rules of `simplified` ask of the graph as it is so far."""
 
-    def __init__(self, graph: Graph, same: dict[int, int], made: dict[int, Node]) -> None:
+    def __init__(self, graph: Graph, made: dict[int, Node]) -> None:
         self.constants, self.specs = graph.constants, graph.specs
         self.made = made
 

@@ -40,7 +40,8 @@ class Plan(NamedTuple):
     run(log, *inputs): the outputs, in order; what effects gave is appended to log. inputs, outputs: their
     numbers in the graph that the plan was made of; graph: what is left of that after the passes; left: how
     many ops each pass left; source: of `run`; kernels: what was compiled; by_numpy: the names of the ops that
-    were not; seconds: how long it took in all.
+    were not; is_fresh: whether all outputs are scalars, or arrays that nothing else can see; seconds: how
+    long it took in all.
     """
 
     run: Callable[..., tuple[Any, ...]]
@@ -176,7 +177,7 @@ class _Writer:
         if ufunc is not None:
             out = node.outs[0]
             name = self._named("f", ufunc)
-            buffer = self._free_buffer(place, node, self.graph.specs[out])
+            buffer = self._free_buffer(place, node.operands, self.graph.specs[out])
             self.lines.append(
                 f"v{out} = {name}({', '.join(given + ([f'out=v{buffer}'] if buffer is not None else []))})"
             )
@@ -200,11 +201,11 @@ class _Writer:
         forward = node.op.forward
         return forward if isinstance(forward, np.ufunc) else _UFUNCS.get(forward)
 
-    def _free_buffer(self, place: int, node: Node, spec: Spec) -> int | None:
-        """An array of this kind that nobody reads after this step."""
+    def _free_buffer(self, place: int, operands: Sequence[int], spec: Spec) -> int | None:
+        """One of the operands that is a large array of this kind, and that nobody reads after this step."""
         if spec.nbytes < _WORTHWHILE:
             return None
-        for x in node.operands:
+        for x in operands:
             if self.owned.get(x) and self.last[x] == place and self.graph.specs[x] == spec:
                 return x
         return None
@@ -246,18 +247,12 @@ class _Writer:
                 self.scalars.add(x)
 
     def _dead_input(self, place: int, kernel: "Kernel", outputs: Sequence[int]) -> int | None:
-        """An input whose memory the one result can have: large, read by nobody later, nor at other places."""
+        """An input whose memory the one result can have, since it is read at the result's own places only."""
         from gradtape.compile.native.fusion import is_elementwise
 
-        if len(outputs) != 1 or self.graph.specs[outputs[0]].nbytes < _WORTHWHILE:
+        if len(outputs) != 1 or not is_elementwise(kernel.graph.nodes, self.graph.specs):
             return None
-        spec = self.graph.specs[outputs[0]]
-        if not is_elementwise(kernel.graph.nodes, self.graph.specs):
-            return None
-        for x in kernel.graph.inputs:
-            if self.owned.get(x) and self.last[x] == place and self.graph.specs[x] == spec:
-                return x
-        return None
+        return self._free_buffer(place, kernel.graph.inputs, self.graph.specs[outputs[0]])
 
     def _let_go(self, place: int) -> None:
         """Frees the large values that no later step reads."""

@@ -18,7 +18,7 @@ from gradtape.ops.op import Op
 from gradtape.tape import GradientTape
 from gradtape.tensor import Array, Tensor, Value, Variable, with_key
 
-__all__ = ["SEEN", "STOPPED", "Capture", "End", "Guard", "Recording", "Segment", "Tracer", "line_of_caller"]
+__all__ = ["SEEN", "Capture", "End", "Guard", "Recording", "Segment", "Tracer", "line_of_caller"]
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 # Ops whose results' shape depends on values.
@@ -27,7 +27,7 @@ _SHAPE_VARIES = frozenset({"true_places", "segment_sum", "numpy_function"})
 # A value whose shape a guard has seen, to what follows the guard; and one that derivatives do not flow
 # through.
 SEEN = Op("seen", lambda x: x, (), "", primitive=False)
-STOPPED = Op("stop_gradient", lambda x: x, (), "", primitive=False)
+_STOPPED = Op("stop_gradient", lambda x: x, (), "", primitive=False)
 
 Answer: TypeAlias = bool | bytes | tuple[int, ...]  # what Python was told of a value
 
@@ -155,7 +155,7 @@ class Tracer:
         self._versions: dict[int, dict[int, int]] = {}  # of each variable, by the identity of the array
         self._alive: list[Any] = []  # those arrays, so that no other gets their identity
         self._assigned: dict[int, tuple[Variable, int]] = {}
-        self._asked: dict[tuple[int, str], Answer] = {}
+        self._asked: set[tuple[int, str]] = set()
         self.segments = [Segment()]
         self.answers: list[Answer] = []
         self.made: list[Variable] = []
@@ -237,7 +237,7 @@ class Tracer:
             self._numbers[new._key] = number
         else:
             out = self._new(new._key, new._value)
-            self.segments[-1].nodes.append(Node(STOPPED, (number,), (), (out,), line_of_caller()))
+            self.segments[-1].nodes.append(Node(_STOPPED, (number,), (), (out,), line_of_caller()))
 
     def _next(self) -> int:
         self._count += 1
@@ -329,7 +329,7 @@ class Tracer:
     def _guard(self, number: int, kind: str, answer: Answer) -> None:
         if (number, kind) in self._asked:
             return
-        self._asked[number, kind] = answer
+        self._asked.add((number, kind))
         self.segments[-1].guard = Guard(number, kind, line_of_caller())
         self.answers.append(answer)
         self.segments.append(Segment())
