@@ -1,26 +1,20 @@
 """TensorFlow's `tf.nn`: the ops of neural networks, by name."""
 
+from gradtape.ops.activations import elu, gelu, leaky_relu, relu, relu6, selu, silu
+from gradtape.ops.activations import silu as swish
 from gradtape.ops.indexing import top_k
 from gradtape.ops.nn import (
     bias_add,
     dropout,
-    elu,
     embedding_lookup,
-    gelu,
     l2_loss,
-    leaky_relu,
     log_softmax,
     moments,
-    relu,
-    relu6,
-    selu,
     sigmoid_cross_entropy_with_logits,
-    silu,
     softmax,
     softmax_cross_entropy_with_logits,
     sparse_softmax_cross_entropy_with_logits,
 )
-from gradtape.ops.nn import silu as swish
 from gradtape.ops.transcendental import sigmoid, softplus, tanh
 
 __all__ = [
