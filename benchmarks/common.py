@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +91,11 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]
         if i == 0:
             print("  ".join("-" * width for width in widths))
     sys.stdout.flush()
+
+
+def tell(found: Any, show: Callable[[Any], None], as_json: bool) -> None:
+    """Prints what was measured: as JSON, or as its tables."""
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        show(found)

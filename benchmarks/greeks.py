@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import speed
-from common import print_table, turn, yes_no
+from common import print_table, tell, turn, yes_no
 from workloads import INTEREST, WORKLOADS
 
 WORKLOAD = WORKLOADS["greeks"]
@@ -104,11 +104,7 @@ def main() -> None:
     if options.turn:
         print(json.dumps(one_turn(options.seconds)))
         return
-    found = measured(options.rounds, options.seconds)
-    if options.json:
-        print(json.dumps(found, indent=2))
-    else:
-        show(found)
+    tell(measured(options.rounds, options.seconds), show, options.json)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,9 @@ rounds, in milliseconds, the start of Python itself not included.
 """
 
 import argparse
-import json
 from typing import Any
 
-from common import PEERS, peers, print_table, turn, yes_no
+from common import PEERS, peers, print_table, tell, turn, yes_no
 
 AT_MOST = 1.6
 CODE = """
@@ -51,11 +50,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
-    found = measured(options.rounds)
-    if options.json:
-        print(json.dumps(found, indent=2))
-    else:
-        show(found)
+    tell(measured(options.rounds), show, options.json)
 
 
 if __name__ == "__main__":

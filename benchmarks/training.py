@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import print_table, turn, yes_no
+from common import print_table, tell, turn, yes_no
 from libraries import LIBRARIES
 from workloads import softmax
 
@@ -231,11 +231,7 @@ def main() -> None:
     if options.turn:
         print(json.dumps(one_turn(options.turn, options.network)))
         return
-    found = measured(options.rounds)
-    if options.json:
-        print(json.dumps(found, indent=2))
-    else:
-        show(found)
+    tell(measured(options.rounds), show, options.json)
 
 
 if __name__ == "__main__":
