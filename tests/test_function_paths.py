@@ -1156,3 +1156,32 @@ def test_an_exception_in_one_thread(compiled, together):
         return True
 
     assert all(together(work))
+
+
+@pytest.mark.usefixtures("scratch_registry")
+@pytest.mark.parametrize("varies", [False, True])
+def test_an_op_from_elsewhere_whose_shape_depends_on_values(compiled, varies):
+    """It says so, or is found out; either way no kernel reads beyond what there is."""
+
+    @gt.extending.op(differentiable=False, varies=varies)
+    def distinct_values(x: gt.extending.TensorLike) -> gt.extending.Array:
+        return np.unique(x)
+
+    f = compiled(lambda x: distinct_values(x) * 2.0 + 1.0)
+    rows = ([1.0, 2.0, 3.0, 4.0], [1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 1.0, 1.0])
+    for _ in range(4):
+        for row in rows:
+            np.testing.assert_array_equal(f(c(row)).numpy(), np.unique(row) * 2.0 + 1.0)
+    assert len(f.runs) == (3 if varies else 4)
+
+
+@pytest.mark.usefixtures("scratch_registry")
+def test_an_op_from_elsewhere_that_gives_a_list_of_one(compiled):
+    @gt.extending.op(vjp=lambda xp, g: g[0] * 2.0)
+    def boxed(x: gt.extending.TensorLike) -> gt.extending.Array:
+        return [x * 2.0]
+
+    f = compiled(lambda x: boxed(x)[0] + 1.0)
+    for value in (1.0, 2.0, 3.0):
+        np.testing.assert_array_equal(f(c([value, value])).numpy(), [2.0 * value + 1.0] * 2)
+    assert len(f.runs) == 1

@@ -274,11 +274,15 @@ class Function:
         lines: Counter[str] = Counter()
         for guard, ways in paths.guards():
             lines[guard.line] += ways - 1
-        ((line, _),) = lines.most_common(1)
+        most = lines.most_common(1)
+        where = (
+            f"most branch at {most[0][0]}: choose there with gradtape.where, or loop over what is no tensor"
+            if most
+            else "it does something else, or gives another shape, from call to call"
+        )
         warnings.warn(
             f"function {self._name} has taken {_MOST_PATHS} paths for one kind of arguments, and runs in "
-            f"Python from now on for these; most branch at {line}: choose there with gradtape.where, or loop "
-            "over what is no tensor",
+            f"Python from now on for these; {where}",
             stacklevel=5,
         )
         return None

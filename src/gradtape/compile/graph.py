@@ -15,13 +15,17 @@ __all__ = ["Graph", "Node", "Spec", "hashable", "is_scalar", "run"]
 
 
 class Spec(NamedTuple):
-    """What is known of a value before there is one."""
+    """What is known of a value before there is one; the shape is (-1,) where it depends on values."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
     def __str__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+
+    def fits(self, value: Array) -> bool:
+        """Whether the value is what this says."""
+        return value.dtype == self.dtype and self.shape in (value.shape, (-1,))
 
     @property
     def size(self) -> int:

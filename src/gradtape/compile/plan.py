@@ -12,6 +12,7 @@ from gradtape.compile.graph import Graph, Node, Spec
 from gradtape.compile.passes import form, optimized
 from gradtape.errors import PlanError
 from gradtape.ops.effects import Raised
+from gradtape.ops.op import Op
 from gradtape.tensor import Array
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class _Writer:
         self.names: dict[str, Any] = {
             "empty": np.empty,
             "again": _again,
+            "checked": _checked,
             "Raised": Raised,
             "PlanError": PlanError,
         }
@@ -189,9 +191,14 @@ class _Writer:
             self.owned[node.outs[0]] = True
         else:
             self.owned.update(dict.fromkeys(node.operands, False))  # of which the result may be a view
-        function = self._named("f", node.op.forward)
-        target = outs if len(node.outs) > 1 or node.op.name in _LISTS else f"v{node.outs[0]} "
-        self.lines.append(f"{target}= {function}({', '.join([*given, *statics])})")
+        call = f"{self._named('f', node.op.forward)}({', '.join([*given, *statics])})"
+        if not getattr(node.op.call, "__module__", "gradtape").startswith("gradtape"):
+            specs = self._named("specs", [self.graph.specs[x] for x in node.outs])
+            self.lines.append(f"{outs}= checked({self._named('op', node.op)}, {call}, {specs})")
+        elif len(node.outs) > 1 or node.op.name in _LISTS:
+            self.lines.append(f"{outs}= {call}")
+        else:
+            self.lines.append(f"v{node.outs[0]} = {call}")
 
     def _ufunc(self, node: Node) -> Any:
         """The ufunc that the op's forward is, if its result is an array; it can be given a buffer."""
@@ -275,6 +282,17 @@ def _again(kernel: Callable[..., Any], outputs: Sequence[Array], inputs: Sequenc
     simple = [np.require(x, requirements=["C", "A"]) if x.shape else x for x in inputs]
     if kernel(*outputs, *simple) is None:
         raise PlanError("a kernel refused its inputs")
+
+
+def _checked(op: Op, found: Any, specs: Sequence[Spec]) -> Sequence[Array]:
+    """What an op from elsewhere gives, if it is of the shape and dtype that it had when it was recorded; else
+    recordings look at its shape from now on.
+    """
+    results: Sequence[Array] = found if isinstance(found, (list, tuple)) else [found]
+    if len(results) != len(specs) or not all(map(Spec.fits, specs, results)):
+        op.varies = True
+        raise PlanError(f"{op.name} gives another shape or dtype than when it was recorded")
+    return results
 
 
 def _reads(step: Step) -> Sequence[int]:

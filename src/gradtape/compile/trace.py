@@ -21,8 +21,6 @@ from gradtape.tensor import Array, Tensor, Value, Variable, with_key
 __all__ = ["SEEN", "Capture", "End", "Guard", "Recording", "Segment", "Tracer", "line_of_caller"]
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-# Ops whose results' shape depends on values.
-_SHAPE_VARIES = frozenset({"true_places", "segment_sum", "numpy_function"})
 
 # A value whose shape a guard has seen, to what follows the guard; and one that derivatives do not flow
 # through.
@@ -389,7 +387,7 @@ class Tracer:
 
     def _note(self, node: Node, keys: Sequence[int], values: Sequence[Array]) -> None:
         self.segments[-1].nodes.append(node)
-        if node.op.name not in _SHAPE_VARIES:
+        if not node.op.varies:
             return
         for number, value in zip(node.outs, values, strict=True):
             self.segments[-1].specs[number] = Spec((-1,), value.dtype)

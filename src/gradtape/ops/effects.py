@@ -75,6 +75,7 @@ def had_again(assigned: Sequence[Variable], do: Callable[..., Sequence[Array]], 
 # -- seeing, and calling out ---------------------------------------------------------------------------------
 
 _PRINT, _NUMPY_FUNCTION = effect("print"), effect("numpy_function")
+_NUMPY_FUNCTION.varies = True
 
 
 def print(

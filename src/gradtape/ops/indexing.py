@@ -459,6 +459,7 @@ def _write_each(xp: Namespace, x: Any, v: TensorLike, index: Any) -> Tensor:
 
 @op(
     differentiable=False,
+    varies=True,
     samples=[
         Sample(np.array([[True, False], [True, True]])),
         Sample((2, 3)),

@@ -90,8 +90,9 @@ class Op:
     front; lower(xp, ...): the same result in terms of ops that the compiler knows; operands, statics: how
     many of each a record begins with (0 for an op that is only told of, since others computed its results);
     variadic: the operands go to the forward as one list; pure: its results follow from its operands, and it
-    does nothing else; samples, dtypes: by what calls, in which dtypes, the tests check it; primitive: False
-    for an op that is written in terms of others and so needs no rules.
+    does nothing else; varies: the shape of its results depends on the values of its operands; samples,
+    dtypes: by what calls, in which dtypes, the tests check it; primitive: False for an op that is written in
+    terms of others and so needs no rules.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Op:
         self.statics = 0
         self.variadic = False
         self.pure = True
+        self.varies = False
         self.samples = samples
         self.dtypes = dtypes
         self.primitive = primitive
@@ -282,6 +284,7 @@ def op(
     sparse: Forward | None = None,
     rows: Mapping[str, Forward] = MappingProxyType({}),
     lower: Forward | None = None,
+    varies: bool = False,
 ) -> Callable[[Callable[P, Any]], Callable[P, Tensor]]:
     """Declares an op by its forward, which the decorated function is, and its vector-Jacobian products.
 
@@ -306,7 +309,8 @@ def op(
     vector d in place of g and returns what `vjp` makes of all d[i] e_i, stacked, or NotImplemented; with it a
     Jacobian need not multiply by the identity. lower: `rule(xp, ...)`, which gets the operands and the static
     attributes and returns the result in terms of ops that the compiler knows (see docs/function.md), or
-    NotImplemented; without it, compiled functions run the op by NumPy.
+    NotImplemented; without it, compiled functions run the op by NumPy. varies: the shape of the result
+    depends on values, so that a compiled function looks at it.
 
     >>> @gt.extending.op(vjp=lambda xp, g: xp.mirrored(g), jvp=gt.extending.LINEAR)
     ... def mirrored(x: gt.extending.TensorLike) -> gt.extending.Array:
@@ -334,6 +338,7 @@ def op(
             rules = [no_gradient(made.name)] * layout.operands if differentiable else []
         made.batch = _along_axis(made.name, layout) if batch == ALONG_AXIS else batch
         made.lower = lower
+        made.varies = varies
         made.operands = layout.operands
         made.statics = len(layout.names) - layout.operands
         made.variadic = layout.variadic
@@ -428,7 +433,7 @@ def _variadic(op: Op, layout: Layout, rules: Sequence[Forward | None]) -> Forwar
             with_saved(sized, i, lambda xp, g, *s, i=i: vjp(xp, g, i, *s), positions) for i in range(n)
         )
         sized.jvp = op.jvp
-        sized.lower = op.lower
+        sized.lower, sized.varies = op.lower, op.varies
         sized.operands, sized.statics, sized.variadic = n, op.statics, True
         return sized
 

@@ -314,6 +314,7 @@ def _read_segments_behind(xp: Namespace, x: Any, segment_ids: Any) -> Any:
 
 
 @op(
+    varies=True,
     vjp=lambda xp, g, segment_ids: xp.read_segments(g, segment_ids),
     jvp=LINEAR,
     batch=_segments_behind,
