@@ -2,14 +2,13 @@
 
 import contextlib
 import functools
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from gradtape import recorders
+from gradtape.callers import line_of_caller
 from gradtape.compile.graph import Node, Spec, hashable
 from gradtape.errors import FunctionError, PlanError
 from gradtape.ops.batching import OF_SHAPE
@@ -18,14 +17,9 @@ from gradtape.ops.op import Op
 from gradtape.tape import GradientTape
 from gradtape.tensor import Array, Tensor, Value, Variable, with_key
 
-__all__ = ["SEEN", "Capture", "End", "Guard", "Recording", "Segment", "Tracer", "line_of_caller"]
+__all__ = ["SEEN", "Capture", "End", "Guard", "Recording", "Segment", "Tracer"]
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-
-# A value whose shape a guard has seen, to what follows the guard; and one that derivatives do not flow
-# through.
-SEEN = Op("seen", lambda x: x, (), "", primitive=False)
-_STOPPED = Op("stop_gradient", lambda x: x, (), "", primitive=False)
+SEEN = Op("seen", lambda x: x, (), "", primitive=False)  # a value whose shape a guard has seen
 
 Answer: TypeAlias = bool | bytes | tuple[int, ...]  # what Python was told of a value
 
@@ -226,17 +220,6 @@ class Tracer:
             recorders.access(value)
         return self._number(value._key, value._value)
 
-    def same(self, new: Value, old: Value) -> None:
-        """Hears that one tensor holds the value of another, under an identity that derivatives do not
-        reach.
-        """
-        number = self.number(old)
-        if number in self._constants:
-            self._numbers[new._key] = number
-        else:
-            out = self._new(new._key, new._value)
-            self.segments[-1].nodes.append(Node(_STOPPED, (number,), (), (out,), line_of_caller()))
-
     def _next(self) -> int:
         self._count += 1
         return self._count - 1
@@ -400,11 +383,3 @@ class Tracer:
     def end(self, leaves: Sequence[tuple[str, Any]], rebuild: Callable[[list[Any]], Any]) -> End:
         """How the path ends, once the function has returned."""
         return End(tuple(leaves), rebuild, tuple(self._assigned.values()), self.has_rules)
-
-
-def line_of_caller() -> str:
-    """Where the code that is not this package's stands, as "/path/file.py:12"."""
-    frame: Any = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -13,10 +13,10 @@ import numpy as np
 from gradtape.batched import Batched
 from gradtape.errors import AxisError, DTypeError, ShapeError
 from gradtape.ops.namespace import Namespace, raw, recorded
-from gradtape.ops.op import LEADING, LINEAR, composite, elementwise, op
+from gradtape.ops.op import LEADING, LINEAR, Op, composite, elementwise, op
 from gradtape.ops.operands import explained
 from gradtape.ops.sample import Sample
-from gradtape.recorders import access, tracer
+from gradtape.recorders import access, listening
 from gradtape.slices import IndexedSlices, densified
 from gradtape.tensor import (
     Array,
@@ -141,6 +141,10 @@ def identity(input: TensorLike) -> Tensor:
     """
 
 
+_STOPPED = Op("stop_gradient", lambda input: input, (), "", primitive=False)
+_STOPPED.operands = 1
+
+
 def stop_gradient(input: TensorLike, name: str | None = None) -> Tensor:
     """The same values, as a constant that no tape follows.
 
@@ -152,14 +156,16 @@ def stop_gradient(input: TensorLike, name: str | None = None) -> Tensor:
     <tf.Tensor: shape=(), dtype=float32, numpy=3.0>
     """
     if isinstance(input, Batched):
-        return Batched(stop_gradient(input.examples), input.mapping)
+        whole = Batched(stop_gradient(input.examples), input.mapping)
+        for recorder in input.mapping.inside():
+            recorder.record(_STOPPED, (input._key, whole._key), (input, whole), False)
+        return whole
     if isinstance(input, Variable):
         access(input)
     old = input if isinstance(input, Value) else convert_to_tensor(input)
     new = Tensor(old._value)
-    traced = tracer()
-    if traced is not None:
-        traced.same(new, old)
+    for recorder in listening():
+        recorder.record(_STOPPED, (old._key, new._key), (old._value, new._value), False)
     return new
 
 

@@ -1,0 +1,56 @@
+"""Whose code is running: the line, outside of this package, that an op or a question came from."""
+
+import linecache
+import os
+import sys
+from types import CodeType, FrameType
+from typing import NamedTuple
+
+__all__ = ["PACKAGE", "Site", "frame_of_caller", "line_of_caller", "site_of"]
+
+PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+class Site(NamedTuple):
+    """A place in running code, kept as cheaply as it can be: which code, and how far into its bytes."""
+
+    code: CodeType
+    offset: int
+
+    @property
+    def filename(self) -> str:
+        return self.code.co_filename
+
+    @property
+    def line(self) -> int:
+        """The line's number, counted from 1."""
+        for start, stop, line in self.code.co_lines():
+            if line is not None and start <= self.offset < stop:
+                return line
+        return self.code.co_firstlineno
+
+    @property
+    def text(self) -> str:
+        """The line itself, stripped; "" where there is no source to read."""
+        return linecache.getline(self.filename, self.line).strip()
+
+    def __str__(self) -> str:
+        return f"{self.filename}:{self.line}"
+
+
+def frame_of_caller() -> FrameType:
+    """The innermost frame that is not this package's."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame = frame.f_back
+    return frame
+
+
+def site_of(frame: FrameType) -> Site:
+    return Site(frame.f_code, frame.f_lasti)
+
+
+def line_of_caller() -> str:
+    """Where the innermost code that is not this package's stands, as "/path/file.py:12"."""
+    frame = frame_of_caller()
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
