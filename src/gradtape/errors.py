@@ -1,5 +1,10 @@
 """What can go wrong, as types: each message names the op, what came, what was wanted and the remedy."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradtape.explain.explanation import Explanation
+
 __all__ = [
     "ArgumentError",
     "AxisError",
@@ -19,6 +24,7 @@ __all__ = [
     "StructureError",
     "TapeStateError",
     "TapeUsedError",
+    "UnconnectedError",
     "UnsupportedFunctionError",
 ]
 
@@ -85,6 +91,20 @@ class RecomputationError(RuntimeError):
 
 class TapeUsedError(RuntimeError):
     """A tape that is not persistent was asked for a second set of gradients."""
+
+
+class UnconnectedError(ValueError):
+    """A source has no gradient where `unconnected_gradients="raise"` asks for one.
+
+    explanation: why, as from `GradientTape.explain`; None where no tape can tell.
+    """
+
+    def __init__(self, message: str, explanation: "Explanation | None" = None) -> None:
+        super().__init__(message)
+        self.explanation = explanation
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.explanation)
 
 
 class TapeStateError(ValueError):

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradtape import recorders
 from gradtape.batched import alias
-from gradtape.errors import DTypeError, ShapeError, StructureError, TapeStateError
+from gradtape.errors import DTypeError, ShapeError, StructureError, TapeStateError, UnconnectedError
 from gradtape.ops.op import Namespace, Op, raw, recorded
 from gradtape.ops.rule import IS_KEPT, IS_ONE, identified
 from gradtape.recorders import listening
@@ -75,7 +75,7 @@ class ForwardAccumulator:
         """The tangent of each of `primals`, in their structure: results of ops in the block, or sources.
 
         unconnected_gradients: what a value has that does not depend on the primals: "none" gives None, "zero"
-        zeros. Raises NotATensorError for what is no tensor.
+        zeros, "raise" raises UnconnectedError. Raises NotATensorError for what is no tensor.
 
         >>> x = gt.Variable(3.0)
         >>> with gt.autodiff.ForwardAccumulator(x, 1.0) as acc:
@@ -93,6 +93,11 @@ class ForwardAccumulator:
             return None if rows is None else IndexedSlices(rows, primal.indices, primal.dense_shape)
         tangent = self._tangents.get(primal._key)
         if tangent is None:
+            if choice is UnconnectedGradients.RAISE:
+                raise UnconnectedError(
+                    f"jvp: a {primal.dtype} tensor of shape {primal.shape} has no tangent: it was not made, "
+                    "within the accumulator's block, of what has one; compute it there, of the primals"
+                )
             zero = choice is UnconnectedGradients.ZERO
             return Tensor(np.zeros(primal.shape, primal.dtype)[()]) if zero else None
         return alias(tangent) if isinstance(tangent, Tensor) else Tensor(tangent)

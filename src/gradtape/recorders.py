@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from gradtape.compile.trace import Tracer
+    from gradtape.explain.journal import Journal
     from gradtape.ops.op import Op
     from gradtape.tensor import Variable
 
@@ -18,11 +19,14 @@ __all__ = [
     "access",
     "captors",
     "is_followed",
+    "journals",
     "listening",
     "local",
     "new_key",
     "pop",
+    "pop_journal",
     "push",
+    "push_journal",
     "set_listening",
     "set_tracer",
     "tracer",
@@ -60,6 +64,9 @@ _tracer: ContextVar["Tracer | None"] = ContextVar("tracer", default=None)
 tracer = _tracer.get  # the recorder, if any, that notes a function to be compiled; it is on the stack too
 set_tracer = _tracer.set
 
+_journals: ContextVar[tuple["Journal", ...]] = ContextVar("journals", default=())
+journals = _journals.get  # the recorders that note what becomes of values outside of ops too
+
 
 @contextlib.contextmanager
 def unheard() -> Iterator[None]:
@@ -83,6 +90,18 @@ def push(recorder: Recorder, place: int | None = None) -> None:
 def pop(recorder: Recorder) -> None:
     """Takes `recorder` off the stack, wherever it lies on it."""
     _stack.set(tuple(other for other in listening() if other is not recorder))
+
+
+def push_journal(journal: "Journal") -> None:
+    """Lets `journal` listen, to ops and to what else becomes of values."""
+    push(journal)
+    _journals.set((*journals(), journal))
+
+
+def pop_journal(journal: "Journal") -> None:
+    """Lets `journal` listen no more."""
+    pop(journal)
+    _journals.set(tuple(other for other in journals() if other is not journal))
 
 
 def access(variable: "Variable") -> None:

@@ -4,8 +4,8 @@ import contextlib
 import enum
 import math
 import warnings
-from collections.abc import Iterator
-from typing import Any, Self
+from collections.abc import Callable, Iterator
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
@@ -16,9 +16,15 @@ from gradtape.errors import (
     FunctionError,
     NotATensorError,
     ShapeError,
+    StructureError,
     TapeStateError,
     TapeUsedError,
+    UnconnectedError,
 )
+from gradtape.explain.causes import Memory, explained
+from gradtape.explain.explanation import Explanation
+from gradtape.explain.journal import Journal
+from gradtape.explain.sweeps import Cuts, heeded, made_of
 from gradtape.jacobians import Seeds, one_by_one, one_hot_rows, together
 from gradtape.ops.op import Op, raw, recorded
 from gradtape.ops.rule import Rule
@@ -32,7 +38,7 @@ __all__ = ["GradientTape", "UnconnectedGradients", "unconnected_choice"]
 
 
 class UnconnectedGradients(enum.Enum):
-    """What the gradient of a source is that the target does not depend on.
+    """What the gradient of a source is that the target does not depend on: None, zeros, or an error.
 
     >>> gt.UnconnectedGradients("zero")
     <UnconnectedGradients.ZERO: 'zero'>
@@ -40,13 +46,16 @@ class UnconnectedGradients(enum.Enum):
 
     NONE = "none"
     ZERO = "zero"
+    RAISE = "raise"
 
 
 class GradientTape:
     """Records the ops that run in its block and touch a watched value, and differentiates them.
 
     persistent: whether `gradient` may be called more than once; watch_accessed_variables: whether trainable
-    variables are watched as soon as an op reads them. Tapes nest, and belong to the thread that entered them.
+    variables are watched as soon as an op reads them; explain: whether it notes all that happens in its
+    block, so that `explain`, `summary` and `draw` can tell lines of your code. Tapes nest, and belong to the
+    thread that entered them.
 
     >>> x = gt.constant(3.0)
     >>> with gt.GradientTape() as tape:
@@ -59,10 +68,14 @@ class GradientTape:
     __slots__ = (
         "__weakref__",
         "_edges",
+        "_ended",
+        "_journal",
         "_leaves",
         "_live",
         "_persistent",
         "_recording",
+        "_started",
+        "_told",
         "_used",
         "_variables",
         "_watch_accessed",
@@ -70,9 +83,15 @@ class GradientTape:
         "home",
     )
 
-    def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True) -> None:
+    def __init__(
+        self, persistent: bool = False, watch_accessed_variables: bool = True, *, explain: bool = False
+    ) -> None:
         self._persistent = persistent
         self._watch_accessed = watch_accessed_variables
+        self._journal = Journal() if explain else None
+        self._started = self._ended = (
+            0  # keys that all values made before the block are below, after it above
+        )
         self._recording = False
         self._variables: dict[int, Variable] = {}
         traced = tracer()
@@ -83,6 +102,7 @@ class GradientTape:
         self._edges: list[Edge] = []
         self._live: set[int] = set()
         self._watched: set[int] = set()
+        self._told = self._watched  # the same, kept when the tape has answered
         self._leaves: set[int] = set()  # tensors that were watched, and not made by an op that was recorded
         self._used = False
 
@@ -95,11 +115,20 @@ class GradientTape:
         if self._used:
             self._clear()
             self._variables = {}
+            self._started = 0
+            if self._journal is not None:
+                self._journal.clear()
+        self._started, self._ended = self._started or recorders.new_key(), 0
+        if self._journal is not None:
+            self._journal.begins()
         self._start()
         return self
 
     def __exit__(self, *problem: object) -> None:
         self._stop()
+        self._ended = recorders.new_key()
+        if self._journal is not None:
+            self._journal.ends()
 
     def _start(self, place: int | None = None) -> None:
         self._recording = True
@@ -130,9 +159,13 @@ class GradientTape:
         stack = listening()
         place = stack.index(self) if self in stack else None  # None in another thread than its own
         self._stop()
+        if self._journal is not None:
+            self._journal.pauses()
         try:
             yield
         finally:
+            if self._journal is not None:
+                self._journal.goes_on()
             if not self._recording:
                 self._start(place)
 
@@ -153,6 +186,8 @@ class GradientTape:
             raise TapeStateError("reset: this tape is not recording; call it within the tape's block")
         self._clear()
         self._variables = {}
+        if self._journal is not None:
+            self._journal.resets()
 
     # -- watching --------------------------------------------------------------------------------------------
 
@@ -192,6 +227,8 @@ class GradientTape:
                     self._watched.add(x._key)
                     local.watching.add(self)
                 self._live.add(x._key)
+                if self._journal is not None:
+                    self._journal.watches(x._key)
 
     def watched_variables(self) -> tuple[Variable, ...]:
         """The variables that this tape watches, in order of their creation; kept after `gradient`.
@@ -268,9 +305,10 @@ class GradientTape:
         target: a tensor of any shape, or a structure of them, which are summed. sources: tensors or
         variables, intermediate values included. output_gradients: the cotangent of each target (None or none:
         ones), of the target's shape. unconnected_gradients: what a source has that the target does not depend
-        on: "none" gives None, "zero" zeros. By a variable or a watched tensor of which only rows are looked
-        up (`gather`, `nn.embedding_lookup`), the result is an `IndexedSlices`. For complex values it is
-        dL/dx + i dL/dy, TensorFlow's convention.
+        on: "none" gives None, "zero" zeros, "raise" raises UnconnectedError, which carries the explanation
+        (see `explain`). By a variable or a watched tensor of which only rows are looked up (`gather`,
+        `nn.embedding_lookup`), the result is an `IndexedSlices`. For complex values it is dL/dx + i dL/dy,
+        TensorFlow's convention.
 
         Raises TapeUsedError on the second call, unless the tape is persistent; NotATensorError for a target
         or source that is no tensor; ShapeError for output gradients that do not fit; NoGradientError if an op
@@ -290,12 +328,57 @@ class GradientTape:
         flat, rebuild = unflattened(sources)
         for source in flat:
             require_dense(source, "gradient: source")
-        edges = self._taken()
+        absent = self._absent(unconnected, targets, flat)
+        edges = self._taken(absent)
         bare = not listening()
         cotangents = _summed(targets, seeds, bare)
         del seeds  # the sweep frees each cotangent as soon as it has been passed on, these too
         found = sweep(raw if bare else recorded, edges, cotangents, {source._key for source in flat})
-        return rebuild([_answer(found.get(source._key), source, unconnected) for source in flat])
+        return rebuild([_answer(found.get(source._key), source, absent) for source in flat])
+
+    def explain(self, target: Any, source: TensorLike) -> Explanation:
+        """Why the gradient of `target` by `source` is None, or by which ops the two are connected.
+
+        target, source: as for `gradient`, but one source. A tape made with `explain=True` remembers what
+        happened, also after it has answered, and tells in which line of your code the connection broke; any
+        other tells what can be told without. Raises NotATensorError for what is no tensor.
+
+        >>> x = gt.constant(3.0)
+        >>> with gt.GradientTape(explain=True) as tape:
+        ...     y = x * x
+        >>> print(tape.explain(y, x))  # doctest: +ELLIPSIS
+        The gradient of y by x is None: x was never watched.
+          it is a tensor, and unasked a tape follows only variables
+          ...
+        Remedy: call tape.watch(x) before its first use, or make it a gradtape.Variable.
+        """
+        targets = [require_dense(x, "explain: target") for x in flatten(target)]
+        if not targets:
+            raise StructureError("explain: wanted a target, got an empty structure")
+        by = require_dense(source, "explain: source")
+        found = explained(self._memory(), targets, by)
+        if found.kind != "connected" or self._used:
+            return found
+        memory = self._memory()
+        with recorders.unheard():
+            seeds = [_seed(x, None) for x in targets]
+            edges = heeded(self._edges, memory.cuts)
+            sweep(raw, edges, _summed(targets, seeds, True), {by._key})
+        return explained(memory, targets, by)
+
+    def _memory(self) -> Memory:
+        """What this tape still knows."""
+        return Memory(
+            None if self._used else self._edges.copy(),
+            frozenset(self._live),
+            self._variables,
+            self._told,
+            self._watch_accessed,
+            self._started,
+            self._ended,
+            self._journal,
+            Cuts() if self._journal is None else self._journal.cuts,
+        )
 
     def jacobian(
         self,
@@ -331,9 +414,12 @@ class GradientTape:
         flat, rebuild = unflattened(sources)
         for source in flat:
             require_dense(source, "jacobian: source")
-        rows = self._rows("jacobian", x, flat, x.size, None, experimental_use_pfor, chunk_size, progress)
+        absent = self._absent(choice, [x], flat)
+        rows = self._rows(
+            "jacobian", x, flat, x.size, None, experimental_use_pfor, chunk_size, progress, absent
+        )
         by_source = zip(rows, flat, strict=True)
-        return rebuild([_matrix(g, (*x.shape, *source.shape), source, choice) for g, source in by_source])
+        return rebuild([_matrix(g, (*x.shape, *source.shape), source, absent) for g, source in by_source])
 
     def batch_jacobian(
         self,
@@ -380,10 +466,13 @@ class GradientTape:
             rows = one_hot_rows(start, stop, n, x.dtype).reshape(stop - start, 1, *inner)
             return np.broadcast_to(rows, (stop - start, batch, *inner))
 
-        (g,) = self._rows("batch_jacobian", x, [by], n, seeds, experimental_use_pfor, chunk_size, progress)
+        absent = self._absent(choice, [x], [by])
+        (g,) = self._rows(
+            "batch_jacobian", x, [by], n, seeds, experimental_use_pfor, chunk_size, progress, absent
+        )
         if g is not None:
             g = recorded.transpose(g, (1, 0, *range(2, g.ndim)))
-        return _matrix(g, (batch, *inner, *by.shape[1:]), by, choice)
+        return _matrix(g, (batch, *inner, *by.shape[1:]), by, absent)
 
     def _one_target(self, name: str, target: TensorLike, at_once: bool) -> Value:
         """The target, if the tape may be asked for its Jacobian."""
@@ -406,11 +495,12 @@ class GradientTape:
         at_once: bool,
         chunk_size: int | None,
         progress: bool,
+        absent: "Absent",
     ) -> list[Tensor | None]:
         """The cotangents of the sources for n of the target, with an axis in front that counts them."""
         at_once = at_once or not n
         spans = chunks(name, n, chunk_size if at_once else 1, progress)
-        edges = self._taken()
+        edges = self._taken(absent)
         if target.dtype.kind not in "fc":
             return [None] * len(sources)
         return (together if at_once else one_by_one)(edges, target, sources, seeds, spans)
@@ -432,16 +522,55 @@ class GradientTape:
                 "GradientTape(persistent=True) to ask again"
             )
 
-    def _taken(self) -> list[Edge]:
+    def _absent(self, choice: UnconnectedGradients, targets: list[Value], sources: list[Value]) -> "Absent":
+        """What a source without a gradient gets; raises already if one of the sources cannot have any."""
+        if choice is not UnconnectedGradients.RAISE:
+            return _zeros if choice is UnconnectedGradients.ZERO else _none
+        absent = _Insisting(self._memory(), targets)
+        reached = made_of(self._edges, [x._key for x in targets if x.dtype.kind in "fc"])
+        for source in sources:
+            if source._key not in reached:
+                absent(source, source.shape)
+        return absent
+
+    def _taken(self, absent: "Absent") -> list[Edge]:
         """The edges to sweep, which a tape that is not persistent then holds no more, nor anything else."""
-        if self._persistent:
-            return self._edges.copy()
-        if self._recording:
-            self._stop()
-        edges = self._edges
-        self._clear()
-        self._used = True
+        edges = self._edges.copy() if self._persistent else self._edges
+        if self._journal is not None:
+            edges = heeded(edges, self._journal.cuts)
+        elif isinstance(absent, _Insisting):
+            edges = heeded(edges, absent.memory.cuts)
+        if not self._persistent:
+            if self._recording:
+                self._stop()
+            told = self._told
+            self._clear()
+            self._told, self._used = told, True
         return edges
+
+
+# What a source gets, in this shape, that the target does not depend on.
+Absent: TypeAlias = Callable[[Value, tuple[int, ...]], Tensor | None]
+
+
+def _none(source: Value, shape: tuple[int, ...]) -> None:
+    return None
+
+
+def _zeros(source: Value, shape: tuple[int, ...]) -> Tensor:
+    return Tensor(np.zeros(shape, source.dtype)[()])
+
+
+class _Insisting:
+    """Raises for a source without a gradient, and says why, by what the tape knew before its sweep."""
+
+    def __init__(self, memory: Memory, targets: list[Value]) -> None:
+        self.memory = memory
+        self._targets = targets
+
+    def __call__(self, source: Value, shape: tuple[int, ...]) -> None:
+        why = explained(self.memory, self._targets, source)
+        raise UnconnectedError(str(why), why)
 
 
 def unconnected_choice(choice: UnconnectedGradients | str) -> UnconnectedGradients:
@@ -449,7 +578,7 @@ def unconnected_choice(choice: UnconnectedGradients | str) -> UnconnectedGradien
     try:
         return UnconnectedGradients(choice)
     except ValueError:
-        raise ValueError(f"unconnected_gradients: wanted 'none' or 'zero', got {choice!r}") from None
+        raise ValueError(f"unconnected_gradients: wanted 'none', 'zero' or 'raise', got {choice!r}") from None
 
 
 def _values(structure: Any, what: str) -> list[Value]:
@@ -508,20 +637,14 @@ def _seed(x: Value, given: TensorLike) -> Tensor:
     return alias(given)
 
 
-def _matrix(
-    g: Tensor | None, shape: tuple[int, ...], source: Value, unconnected: UnconnectedGradients
-) -> Tensor | None:
+def _matrix(g: Tensor | None, shape: tuple[int, ...], source: Value, absent: Absent) -> Tensor | None:
     """Swept rows as a Jacobian of this shape; zeros, or None, where there are none."""
-    if g is not None:
-        return recorded.reshape(recorded.convert_to_tensor(g), shape)  # type: ignore[no-any-return]
-    zero = unconnected is UnconnectedGradients.ZERO
-    return Tensor(np.zeros(shape, source.dtype)[()]) if zero else None
+    return absent(source, shape) if g is None else recorded.reshape(recorded.convert_to_tensor(g), shape)
 
 
-def _answer(g: Any, source: Value, unconnected: UnconnectedGradients) -> Tensor | IndexedSlices | None:
+def _answer(g: Any, source: Value, absent: Absent) -> Tensor | IndexedSlices | None:
     if g is None:
-        zero = unconnected is UnconnectedGradients.ZERO
-        return Tensor(np.zeros(source.shape, source.dtype)[()]) if zero else None
+        return absent(source, source.shape)
     if isinstance(g, (Rows, IndexedSlices)):
         return g.slices() if isinstance(g, Rows) else g
     return alias(g) if isinstance(g, Tensor) else Tensor(g)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import numpy as np
 
 from gradtape.errors import DTypeError, LeavesTapeError, NotATensorError, ShapeError
-from gradtape.recorders import access, is_followed, listening, new_key, tracer
+from gradtape.recorders import access, is_followed, journals, listening, new_key, tracer
 from gradtape.replay import view
 
 __all__ = [
@@ -83,9 +83,14 @@ class Value:
         >>> gt.constant([1.0, 2.0]).numpy()
         array([1., 2.], dtype=float32)
         """
+        return self._read_only("numpy()")
+
+    def _read_only(self, how: str) -> Any:
         traced = tracer()
         if traced is not None:
-            traced.refuse_reading(self, "numpy()")
+            traced.refuse_reading(self, how)
+        for journal in journals():
+            journal.left(self, how)
         value = self._value
         if not value.ndim:
             return value[()]
@@ -95,10 +100,7 @@ class Value:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         self._refuse_storing(sys._getframe(1))
-        traced = tracer()
-        if traced is not None:
-            traced.refuse_reading(self, "np.asarray, or a NumPy function that calls it,")
-        array = np.asarray(self.numpy())
+        array = np.asarray(self._read_only("np.asarray"))
         if copy or (dtype is not None and array.dtype != dtype):
             if copy is False:
                 raise ValueError(
@@ -139,6 +141,9 @@ class Value:
             raise TypeError(
                 f"{kind}() takes a tensor of one element, not of shape {self.shape}; index it first"
             )
+        if kind != "format":
+            for journal in journals():
+                journal.left(self, f"{kind}()")
         return looked_at(self).item()
 
     def __bool__(self) -> bool:
@@ -349,6 +354,8 @@ class Variable(Value):
             raise DTypeError(
                 f"{verb}: variable {self._name} has dtype {self.dtype}, the value has {new.dtype}; cast it"
             )
+        for journal in journals():
+            journal.assigned(self, new)
         traced = tracer()
         if traced is None:
             self._value = new._value if update is None else update(self._value, new._value)

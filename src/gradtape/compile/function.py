@@ -31,6 +31,7 @@ from gradtape.compile.kinds import (
 from gradtape.compile.paths import Diverged, Paths
 from gradtape.compile.record import run_recorded
 from gradtape.errors import ArgumentError, FunctionError
+from gradtape.explain.journal import Journal
 from gradtape.forward import ForwardAccumulator
 from gradtape.recorders import listening, tracer
 
@@ -39,7 +40,7 @@ __all__ = ["Function", "function"]
 F = TypeVar("F", bound=Callable[..., Any])
 _MOST_PATHS = 64
 _MANY_KINDS = 64
-_HEARS_EACH_OP = (Mapping, ForwardAccumulator)  # in whose blocks functions run in Python
+_HEARS_EACH_OP = (Mapping, ForwardAccumulator, Journal)  # in whose blocks functions run in Python
 _OFF = os.environ.get("GRADTAPE_COMPILE", "").lower() in ("off", "0", "false")
 
 

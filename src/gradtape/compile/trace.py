@@ -315,9 +315,10 @@ class Tracer:
         self.answers.append(answer)
         self.segments.append(Segment())
 
-    def refuse_reading(self, value: Value, what: str) -> None:
-        """Raises if a value that is not constant is about to become a bare array."""
+    def refuse_reading(self, value: Value, how: str) -> None:
+        """Raises if a value that is not constant is about to become a bare array, by `how`."""
         if not self.is_constant(value):
+            what = "np.asarray, or a NumPy function that calls it," if how == "np.asarray" else how
             raise FunctionError(
                 f"{what} of a {value.dtype} tensor of shape {value.shape} inside function {self.name} "
                 f"({line_of_caller()}): a compiled run has no such array to look at; use gradtape's ops or "

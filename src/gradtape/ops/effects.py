@@ -10,7 +10,7 @@ import numpy as np
 from gradtape.errors import ArgumentError, DTypeError, ShapeError, StructureError
 from gradtape.ops.namespace import recorded
 from gradtape.ops.op import Op
-from gradtape.recorders import access, tracer, unheard
+from gradtape.recorders import access, journals, tracer, unheard
 from gradtape.replay import Sealed, unseen, view
 from gradtape.structure import unflattened
 from gradtape.tensor import Array, DTypeLike, Tensor, TensorLike, Value, Variable, as_array, as_dtype
@@ -43,6 +43,9 @@ def having_happened(op: Op, operands: Sequence[Value], do: Callable[..., Sequenc
         found = traced.happens(op, operands, do)
     else:
         found = [Tensor(x) for x in do(*(x._value for x in operands))]
+        for journal in journals():
+            keys = (*(x._key for x in operands), tuple(x._key for x in found))
+            journal.record(op, keys, (*operands, tuple(found)), False)
     if seen:
         seen.happens(list[Any](found))
     return found

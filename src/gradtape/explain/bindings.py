@@ -1,0 +1,90 @@
+"""What running code calls a value, and where it gave the name another one."""
+
+import dis
+from collections.abc import Iterator
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
+
+from gradtape.callers import Site
+
+__all__ = ["Binding", "bindings", "name_of"]
+
+_ENDS = ("POP_TOP", "RETURN_", "POP_JUMP", "JUMP_", "FOR_ITER", "STORE_")  # a statement, or half of one
+
+
+class Binding(NamedTuple):
+    """One place where code gives a name a value.
+
+    renews: whether it is made of what the name meant before, as in w = w - g; loads: the names that it is
+    made of.
+    """
+
+    site: Site
+    renews: bool
+    loads: frozenset[str]
+
+
+def _owners(frame: FrameType) -> Iterator[tuple[FrameType, str, Any]]:
+    """Everything that the code of a frame, and of those that called it, has a name for, nearest first."""
+    here: FrameType | None = frame
+    while here is not None:
+        for name, value in list(here.f_locals.items()):
+            yield here, name, value
+        here = here.f_back
+    for name, value in list(frame.f_globals.items()):
+        yield frame, name, value
+
+
+def _named(frame: FrameType, value: Any) -> Iterator[tuple[FrameType, str]]:
+    """The names of a value, `owner.attribute` for what is the attribute of an object with a name."""
+    attributes: list[tuple[FrameType, str]] = []
+    for where, name, found in _owners(frame):
+        if found is value:
+            yield where, name
+        for attribute, held in list(getattr(found, "__dict__", {}).items()) if _is_plain(found) else []:
+            if held is value:
+                attributes.append((where, f"{name}.{attribute}"))
+    yield from attributes
+
+
+def _is_plain(x: Any) -> bool:
+    return not isinstance(x, type) and type(x).__module__ not in ("builtins", "types")
+
+
+def name_of(frame: FrameType, value: Any) -> str | None:
+    """What the code of a frame calls a value; None if it has no name there."""
+    return next((name for _, name in _named(frame, value) if not name.startswith("_")), None)
+
+
+def bindings(frame: FrameType, value: Any) -> list[Binding]:
+    """Where the running code gives the name of `value` a value, in the order of the code."""
+    for where, name in _named(frame, value):
+        found = list(_stores(where.f_code, name.rpartition(".")[2], "." in name))
+        if found:
+            return found
+    return []
+
+
+def _stores(code: CodeType, name: str, is_attribute: bool) -> Iterator[Binding]:
+    loads: set[tuple[str, bool]] = set()
+    for step in dis.get_instructions(code):
+        names = set(_names(step.argval))
+        loaded_next = set[tuple[str, bool]]()
+        if step.opname == "STORE_FAST_LOAD_FAST":  # what it loads belongs to the next statement
+            stored, next_one = step.argval
+            names, loaded_next = {stored}, {(next_one, False)}
+        attribute = step.opname in ("STORE_ATTR", "LOAD_ATTR", "LOAD_METHOD")
+        if step.opname.startswith("STORE_") and attribute == is_attribute and name in names:
+            loaded = frozenset(loaded for loaded, _ in loads)
+            yield Binding(Site(code, step.offset), (name, is_attribute) in loads, loaded)
+        if step.opname.startswith(_ENDS):
+            loads = loaded_next
+        elif step.opname.startswith("LOAD_"):
+            loads |= {(loaded, attribute) for loaded in names}
+
+
+def _names(argument: Any) -> Iterator[str]:
+    """The names that an instruction is about; some are about two."""
+    for name in argument if isinstance(argument, tuple) else (argument,):
+        if isinstance(name, str):
+            yield name

@@ -1,0 +1,240 @@
+"""Finding out why a gradient is None, by what a tape still knows and by what the user's code calls things."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from gradtape.callers import frame_of_caller
+from gradtape.explain.bindings import Binding, bindings, name_of
+from gradtape.explain.explanation import KINDS, Explanation, Step, place
+from gradtape.explain.journal import Journal
+from gradtape.explain.sweeps import Cuts, made_of
+from gradtape.explain.ways import (
+    Leaf,
+    Link,
+    Way,
+    leaves,
+    ops,
+    origin,
+    ways_by_edges,
+    ways_by_journal,
+)
+from gradtape.sweep import Edge
+from gradtape.tensor import Value, Variable
+
+__all__ = ["Memory", "explained"]
+
+
+class Memory(NamedTuple):
+    """What a tape still knows.
+
+    edges: those recorded, None once it has answered; live: the keys that it follows; variables: those that it
+    has watched; told: the keys of what it was told to watch; watches_accessed: whether it watches what is
+    read; started, ended: keys that all values made before its block are below, and after it (0 while it
+    lasts) above; journal: what happened, if it was to be noted; cuts: where rules are known to give None.
+    """
+
+    edges: Sequence[Edge] | None
+    live: frozenset[int]
+    variables: Mapping[int, Variable]
+    told: Collection[int]
+    watches_accessed: bool
+    started: int
+    ended: int
+    journal: Journal | None
+    cuts: Cuts
+
+
+def explained(memory: Memory, targets: Sequence[Value], source: Value) -> Explanation:
+    """Why the gradient of the sum of targets by source is None, or how they are connected."""
+    cases = [_Case(memory, target, source) for target in targets]
+    case = min(cases, key=lambda case: case.way.cost if case.way else (9, 9))
+    return case.connected() or case.by_dtype() or case.by_journal() or case.by_what_is_left()
+
+
+class _Case:
+    """One question: a target, a source, what the tape knows, and the code that asks."""
+
+    def __init__(self, memory: Memory, target: Value, source: Value) -> None:
+        self.memory = memory
+        self.journal = memory.journal
+        self.target = target
+        self.source = source
+        self.frame = frame_of_caller()
+        if self.journal is None:
+            ways = ways_by_edges(memory.edges or (), source._key, memory.cuts)
+        else:
+            ways = ways_by_journal(
+                self.journal, source._key, target._key, memory.watches_accessed, memory.cuts
+            )
+        self.way: Way | None = ways.get(target._key)
+        self.links = self.way.links() if self.way else []
+
+    # -- one cause after the other ---------------------------------------------------------------------------
+
+    def connected(self) -> Explanation | None:
+        whole = self.way is not None and not any(link.broken for link in self.links)
+        if not (whole and _is_smooth(self.source) and _is_smooth(self.target)):
+            return None
+        return self._said("connected", path=self.links)
+
+    def by_dtype(self) -> Explanation | None:
+        for kind, x in (("integer_source", self.source), ("integer_target", self.target)):
+            if not _is_smooth(x):
+                at = self._where_from(x)
+                details = [f"{at.op} made it at {_place(at)}"] if at else []
+                return self._said(kind, at, what=str(x.dtype), details=details)
+        return None
+
+    def _where_from(self, x: Value) -> Link | None:
+        op = origin(self.journal, x._key) if self.journal else None
+        return Link(op.op.name, op.site) if op else None
+
+    def by_journal(self) -> Explanation | None:
+        """The first break on the way, or why there is no way."""
+        if self.journal is None:
+            return None
+        if self.way is None or 0 < self.memory.ended < self.target._key:
+            return self._after() or self._before(self.journal) or self._unrelated(self.journal)
+        i, link = next((i, link) for i, link in enumerate(self.links) if link.broken)
+        path = self.links[: i + 1]
+        details = [_place(link)]
+        if link.broken == "unwatched":
+            if (replaced := self._replaced()) is not None:
+                return replaced
+            details.insert(0, self._why_unwatched())
+        if link.broken == "numpy" and self.links[i + 1 :]:
+            back = self.links[i + 1]
+            details.append(f"{back.op} got a constant afterwards: {_place(back)}")
+        return self._said(link.broken or "", link, path=path, what=link.what, details=details)
+
+    def _after(self) -> Explanation | None:
+        """If the target or the source was made after the block."""
+        for x in (self.target, self.source):
+            if 0 < self.memory.ended < x._key and not isinstance(x, Variable):
+                if x is self.source and (replaced := self._replaced()) is not None:
+                    return replaced
+                bound = bindings(self.frame, x)
+                at = Link("", bound[-1].site) if bound else None
+                details = [_place(at)] if at else []
+                block = self.journal.block if self.journal else None
+                if block is not None:
+                    details.append(f"the block begins at {place(block)}")
+                return self._said("after", at, what=self._name(x), details=details)
+        return None
+
+    def _replaced(self) -> Explanation | None:
+        """If the source has the name of a variable that the code gave another value."""
+        renewal = None if isinstance(self.source, Variable) else _renewal(bindings(self.frame, self.source))
+        if renewal is None:
+            return None
+        at = Link("", renewal.site)
+        return self._said("replaced", at, details=[_place(at)])
+
+    def _before(self, journal: Journal) -> Explanation | None:
+        """If the source was not used, and something was that is younger and older than the block."""
+        key = self.source._key
+        if key in journal.variables or any(key in op.keys for op in ops(journal)):
+            return None
+        for leaf in leaves(journal, self.target._key):
+            if key < leaf.key < self.memory.started and leaf.key not in journal.variables:
+                what = f"what {leaf.op} got" if leaf.op else self._name(self.target)
+                at = Link(leaf.op or "", leaf.site)
+                details = [f"{what} was made before the block", *([_place(at)] if leaf.site else [])]
+                return self._said("before", at, what=what, details=details)
+        return None
+
+    def _unrelated(self, journal: Journal) -> Explanation:
+        found = leaves(journal, self.target._key)
+        found.sort(key=lambda leaf: leaf.key not in journal.variables)
+        if [leaf.key for leaf in found] == [self.target._key]:
+            return self._said("unrelated", details=[f"no op of the block made {self._name(self.target)}"])
+        names = [_named(journal, leaf) for leaf in found[:3]]
+        more = f", and on {len(found) - 3} more" if found[3:] else ""
+        return self._said("unrelated", details=[f"it depends on {', '.join(names)}{more}"] if names else [])
+
+    def by_what_is_left(self) -> Explanation:
+        """What can be told without a journal."""
+        memory, source = self.memory, self.source
+        if (after := self._after()) is not None:
+            return after
+        if self.way is not None:
+            broken = next(link for link in self.links if link.broken)
+            return self._said(broken.broken or "", broken, path=self.links)
+        if isinstance(source, Variable) and source._key not in memory.variables:
+            if source.trainable and memory.watches_accessed:
+                return self._said("unrelated", details=["nothing that the tape recorded reads it"])
+            return self._said("unwatched", details=[self._why_unwatched()])
+        is_older = source._key < memory.started and not isinstance(source, Variable)
+        is_unknown = memory.edges is not None and source._key not in memory.live
+        if is_unknown or (is_older and source._key not in memory.told):
+            return self._replaced() or self._said("unwatched", details=[self._why_unwatched()])
+        if memory.edges is None:
+            return self._said("forgotten", what="the tape has answered already, and keeps nothing")
+        reached = made_of(memory.edges, [self.target._key])
+        found = [variable.name for key, variable in memory.variables.items() if key in reached]
+        details = [f"it depends on {', '.join(found)}" if found else "nothing recorded leads to it"]
+        details.append("GradientTape(explain=True) would tell where a connection broke, if there was one")
+        return self._said("unrelated", details=details)
+
+    # -- words -----------------------------------------------------------------------------------------------
+
+    def _said(
+        self,
+        kind: str,
+        at: Link | None = None,
+        *,
+        path: Sequence[Link] = (),
+        what: str = "",
+        details: Sequence[str] = (),
+    ) -> Explanation:
+        words = KINDS[kind]
+        target, source = self._name(self.target), self._name(self.source)
+        name = name_of(self.frame, self.source) or "x"
+        fields = {"target": target, "source": source, "name": name, "what": what, "op": at.op if at else ""}
+        return Explanation(
+            kind=kind,
+            headline=f"The gradient of {target} by {source} {words.headline.format(**fields)}",
+            details=tuple(details),
+            remedy=words.remedy.format(**fields),
+            op=(at.op or None) if at else None,
+            filename=at.site.filename if at and at.site else None,
+            line=at.site.line if at and at.site else None,
+            path=tuple(Step(s.op, s.site and s.site.filename, s.site and s.site.line) for s in path),
+        )
+
+    def _name(self, x: Value) -> str:
+        found = name_of(self.frame, x)
+        if found is None:
+            found = (
+                f"variable {x.name}" if isinstance(x, Variable) else f"a {x.dtype} tensor of shape {x.shape}"
+            )
+        return found
+
+    def _why_unwatched(self) -> str:
+        x = self.source
+        if not isinstance(x, Variable):
+            return "it is a tensor, and unasked a tape follows only variables"
+        if not x.trainable:
+            return "it is a variable with trainable=False, which a tape follows only when told to"
+        return "the tape was made with watch_accessed_variables=False"
+
+
+def _is_smooth(x: Value) -> bool:
+    return x.dtype.kind in "fc"
+
+
+def _place(at: Link) -> str:
+    return place(at.site) if at.site else at.op
+
+
+def _named(journal: Journal, leaf: Leaf) -> str:
+    name = journal.variables[leaf.key][0] if leaf.key in journal.variables else "a tensor"
+    return f"{name} (by {leaf.op}, {place(leaf.site)})" if leaf.site else name
+
+
+def _renewal(found: Sequence[Binding]) -> Binding | None:
+    """The last place where a name that once was a variable's got a value made of its old one."""
+    first = [binding for binding in found if not binding.renews]
+    if first and not any("Variable" in binding.loads for binding in first):
+        return None
+    return next((binding for binding in reversed(found) if binding.renews), None)

@@ -1,0 +1,149 @@
+"""What an explanation of a gradient says: for each kind of cause a headline and a remedy."""
+
+import os
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gradtape.callers import Site
+
+__all__ = ["KINDS", "Explanation", "Step", "Words", "place"]
+
+
+class Words(NamedTuple):
+    """What is said of one kind of cause; {target}, {source}, {op}, {what} are filled in."""
+
+    headline: str
+    remedy: str
+
+
+KINDS = {
+    "connected": Words("is there", ""),
+    "unwatched": Words(
+        "is None: {source} was never watched",
+        "call tape.watch({name}) before its first use, or make it a gradtape.Variable",
+    ),
+    "watched_late": Words(
+        "is None: {source} was watched only after it had been used",
+        "call tape.watch({name}) before that line",
+    ),
+    "replaced": Words(
+        "is None: {source} is a new tensor there, which no tape watches",
+        "keep the variable and change its value: {name}.assign(...), assign_add or assign_sub",
+    ),
+    "stop_recording": Words(
+        "is None: the tape did not record where {source} was used",
+        "compute this outside of the stop_recording block",
+    ),
+    "before": Words(
+        "is None: {source} was not used while the tape recorded",
+        "if {what} was computed from {source}, compute it within the tape's block",
+    ),
+    "after": Words(
+        "is None: {what} was made after the tape's block had ended",
+        "indent that line into the block",
+    ),
+    "reset": Words(
+        "is None: the tape was reset after {source} had been used",
+        "call reset before what is to be differentiated, and watch tensors again after it",
+    ),
+    "unrelated": Words(
+        "is None: {target} does not depend on {source}",
+        "use {source} in what you differentiate, or ask for the gradient with respect to what it depends on",
+    ),
+    "no_derivative": Words(
+        "is None: {op} has no derivative by it, or is constant between its jumps",
+        "let the target depend on {source} by smooth ops too",
+    ),
+    "integer_cast": Words(
+        "is None: it goes through {what}, and derivatives end at integers and booleans",
+        "stay in a floating dtype there",
+    ),
+    "stop_gradient": Words(
+        "is None: stop_gradient cuts it off",
+        "leave stop_gradient out where the derivative is to flow",
+    ),
+    "numpy": Words(
+        "is None: {source} became a plain array or number ({what}), which no tape can follow",
+        "call gradtape's or NumPy's functions on the tensor itself (np.sin(x), not np.sin(x.numpy()))",
+    ),
+    "assigned": Words(
+        "is None: it goes through the value of {what}, and assigning cuts it off",
+        "use the tensor itself where you assign it to the variable",
+    ),
+    "own_rule": Words(
+        "is None: the derivative rule of {op} gives None for it",
+        "return a gradient there; in a gradtape.function, GradientTape(explain=True) looks inside",
+    ),
+    "integer_source": Words(
+        "is None: {source} has dtype {what}, and there are no derivatives by integers and booleans",
+        "make it a floating one, with gradtape.cast or a dtype, before the tape's block",
+    ),
+    "integer_target": Words(
+        "is None: {target} has dtype {what}, and integers and booleans have no derivative",
+        "differentiate a floating value from which it was made",
+    ),
+    "forgotten": Words(
+        "cannot be explained: {what}",
+        "make the tape with GradientTape(explain=True), which remembers what happened",
+    ),
+}
+
+
+class Step(NamedTuple):
+    """One op on the way from the source; filename and line are None where the tape did not note them."""
+
+    op: str
+    filename: str | None
+    line: int | None
+
+    def __str__(self) -> str:
+        return self.op if self.filename is None else f"{self.op} ({_short(self.filename)}:{self.line})"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why the gradient of a target by a source is None, or how the two are connected.
+
+    kind: a key of KINDS; op, filename, line: of the op and of the user's code where the connection broke,
+    None where there is none; path: the ops from the source to there, or to the target; `str` says it all.
+    """
+
+    kind: str
+    headline: str
+    details: tuple[str, ...] = ()
+    remedy: str = ""
+    op: str | None = None
+    filename: str | None = None
+    line: int | None = None
+    path: tuple[Step, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [self.headline + ".", *(f"  {detail}" for detail in self.details)]
+        if self.path:
+            lines.append(f"  On the way: {_way(self.path)}.")
+        if self.remedy:
+            lines.append(f"Remedy: {self.remedy}.")
+        return "\n".join(lines)
+
+
+def place(site: Site) -> str:
+    """A line of the user's code, as it is shown: where it stands, and what it says."""
+    text = site.text
+    where = f"{_short(site.filename)}:{site.line}"
+    return f"{where}: {text}" if text else where
+
+
+def _short(filename: str) -> str:
+    """A file's path as seen from here, if that is shorter."""
+    try:
+        seen = os.path.relpath(filename)
+    except ValueError:  # on another drive
+        return filename
+    return filename if filename.startswith("<") or seen.startswith("..") else seen
+
+
+def _way(path: tuple[Step, ...]) -> str:
+    steps = [str(step) for step in path]
+    if len(steps) > 8:
+        steps = [*steps[:4], f"... {len(steps) - 7} more ...", *steps[-3:]]
+    return ", ".join(steps)

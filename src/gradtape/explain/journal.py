@@ -1,0 +1,178 @@
+"""What happened while a tape was on: every op, whether the tape followed it or not, and the user's line."""
+
+import sys
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from gradtape import recorders
+from gradtape.callers import PACKAGE, Site, frame_of_caller, site_of
+from gradtape.explain.sweeps import Cuts
+from gradtape.ops.op import Op
+from gradtape.tensor import Value, Variable
+
+__all__ = ["Assigned", "Heard", "Journal", "Left", "Like", "Reset", "Watched", "heard"]
+
+Like: TypeAlias = tuple[tuple[int, ...], np.dtype[Any]]  # a shape and a dtype
+
+
+class Heard(NamedTuple):
+    """One op that ran.
+
+    keys: as in `recorders.Recorder.record`; like: of the result, or a tuple of those of several; code,
+    offset: the user's line; paused: where `stop_recording` was called, if the tape did not record; loose: of
+    operands that were no tensors, by place, a Like, or the type of a Python number.
+    """
+
+    op: Op
+    keys: tuple[Any, ...]
+    like: Any
+    code: Any
+    offset: int
+    paused: Site | None
+    loose: dict[int, Any]
+
+    @property
+    def site(self) -> Site:
+        return Site(self.code, self.offset)
+
+    @property
+    def results(self) -> tuple[tuple[int, Like], ...]:
+        """The key and the shape and dtype of each result."""
+        key = self.keys[-1]
+        return tuple(zip(key, self.like, strict=True)) if type(key) is tuple else ((key, self.like),)
+
+    @property
+    def operands(self) -> tuple[tuple[int, int], ...]:
+        """The place and key of each operand that is a tensor or a variable."""
+        return tuple((i, key) for i, key in enumerate(self.keys[:-1]) if key)
+
+
+class Left(NamedTuple):
+    """A value became a bare array or a Python number, by `how`; what is younger has a key above `then`."""
+
+    key: int
+    how: str
+    site: Site
+    then: int
+
+    @property
+    def is_number(self) -> bool:
+        return self.how in ("float()", "int()", "complex()", "index()")
+
+
+class Assigned(NamedTuple):
+    """A variable took the value of this key."""
+
+    variable: int
+    key: int
+    site: Site
+
+
+class Watched(NamedTuple):
+    """The tape was told to watch a value."""
+
+    key: int
+    site: Site
+
+
+class Reset(NamedTuple):
+    """The tape forgot what it had recorded."""
+
+    site: Site
+
+
+_NONE: dict[int, Any] = {}
+
+
+class Journal:
+    """A recorder that keeps no value, but the order of what happened in a tape's block.
+
+    events: ops, as tuples of the fields of Heard, and the other kinds above. variables: the name of each that
+    was read, and whether it is trainable, by key; cuts: between which values rules gave None in
+    a sweep; block: where the tape's block begins.
+    """
+
+    __slots__ = ("block", "cuts", "events", "paused", "variables")
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self.events: list[Any] = []
+        self.variables: dict[int, tuple[str, bool]] = {}
+        self.cuts = Cuts()
+        self.paused: Site | None = None
+        self.block: Site | None = None
+
+    # -- as a recorder ---------------------------------------------------------------------------------------
+
+    def record(self, op: Op, keys: tuple[Any, ...], values: tuple[Any, ...], uniform: bool) -> None:
+        """Notes the op (see `recorders.Recorder`)."""
+        frame: Any = sys._getframe(1)
+        while frame.f_code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
+            frame = frame.f_back
+        out = values[-1]
+        like = (
+            tuple([(part.shape, part.dtype) for part in out])
+            if type(keys[-1]) is tuple
+            else (out.shape, out.dtype)
+        )
+        loose = _loose(keys, values, op.operands) if 0 in keys else _NONE
+        self.events.append((op, keys, like, frame.f_code, frame.f_lasti, self.paused, loose))
+
+    def accessed(self, variable: Variable) -> None:
+        """Notes the name of a variable that an op is about to read."""
+        self.variables[variable._key] = variable.name, variable.trainable
+
+    def follows(self, key: int) -> bool:
+        """Nothing: derivatives are the tape's business."""
+        return False
+
+    # -- what others tell it ---------------------------------------------------------------------------------
+
+    def begins(self) -> None:
+        """Hears that the tape's block begins."""
+        self.block = site_of(frame_of_caller())
+        recorders.push_journal(self)
+
+    def ends(self) -> None:
+        """Hears that the tape's block ends."""
+        recorders.pop_journal(self)
+
+    def pauses(self) -> None:
+        """Hears that the tape stops recording, until `goes_on`."""
+        self.paused = site_of(frame_of_caller())
+
+    def goes_on(self) -> None:
+        self.paused = None
+
+    def resets(self) -> None:
+        """Hears that the tape forgets what it has recorded."""
+        self.events.append(Reset(site_of(frame_of_caller())))
+
+    def watches(self, key: int) -> None:
+        """Hears that the tape watches the value of this key from now on."""
+        self.events.append(Watched(key, site_of(frame_of_caller())))
+
+    def left(self, value: Value, how: str) -> None:
+        """Hears that a value becomes a bare array or a number, by `how`."""
+        self.events.append(Left(value._key, how, site_of(frame_of_caller()), recorders.new_key()))
+
+    def assigned(self, variable: Variable, value: Value) -> None:
+        """Hears that a variable takes a value."""
+        self.events.append(Assigned(variable._key, value._key, site_of(frame_of_caller())))
+
+
+def heard(event: Any) -> Heard | None:
+    """The op that an event of a journal tells of; None if it is of another kind."""
+    return Heard(*event) if type(event) is tuple else None
+
+
+def _loose(keys: tuple[Any, ...], values: tuple[Any, ...], n: int) -> dict[int, Any]:
+    found: dict[int, Any] = {}
+    for i in range(n):
+        if not keys[i] and values[i] is not None:
+            value = values[i]
+            found[i] = (value.shape, value.dtype) if hasattr(value, "dtype") else type(value)
+    return found

@@ -1,0 +1,53 @@
+"""Being there when a tape is read backwards: the edges of a sweep, with somebody between it and the rules."""
+
+import copy
+import functools
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from gradtape.ops.op import Namespace
+from gradtape.ops.rule import Rule
+from gradtape.sweep import Edge
+
+__all__ = ["Cuts", "Heeder", "heeded", "made_of"]
+
+
+class Heeder(Protocol):
+    """Whoever is to be there."""
+
+    def heed(self, edge: Edge, xp: Namespace, g: Any, saved: Any) -> Any:
+        """The cotangent that the edge's rule makes of g, as from `rule.pull(xp, g, saved)`."""
+
+
+def heeded(edges: Sequence[Edge], by: Heeder) -> list[Edge]:
+    """The same edges for a sweep that asks `by` for every cotangent, of which none is to be taken for
+    granted.
+    """
+    return [(edge[0], edge[1], _heeded(edge, by), *edge[3:]) for edge in edges]
+
+
+def _heeded(edge: Edge, by: Heeder) -> Rule:
+    rule = copy.copy(edge[2])
+    rule.pull = functools.partial(by.heed, edge)
+    rule.factor = rule.rows = None
+    return rule
+
+
+class Cuts(set[tuple[Any, int]]):
+    """Notes the keys of a result and an operand between which a rule gives None."""
+
+    def heed(self, edge: Edge, xp: Namespace, g: Any, saved: Any) -> Any:
+        """What the rule gives (see Heeder)."""
+        cotangent = edge[2].pull(xp, g, saved)
+        if cotangent is None:
+            self.add((edge[0], edge[1]))
+        return cotangent
+
+
+def made_of(edges: Sequence[Edge], targets: Sequence[int]) -> set[int]:
+    """The keys of all that the targets were made of, theirs included, as far as a tape has recorded it."""
+    found = set(targets)
+    for key, operand, *_ in reversed(edges):
+        if not found.isdisjoint(key if type(key) is tuple else (key,)):
+            found.add(operand)
+    return found
