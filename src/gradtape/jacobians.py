@@ -10,7 +10,7 @@ from gradtape.batched import Batched, Mapping, Span, mapped
 from gradtape.ops.op import raw, recorded
 from gradtape.recorders import listening
 from gradtape.slices import IndexedSlices, Rows, densified
-from gradtape.sweep import Edge, sweep
+from gradtape.sweep import Cuts, Edge, sweep
 from gradtape.tensor import Tensor, Value
 
 __all__ = ["Seeds", "one_by_one", "one_hot_rows", "together"]
@@ -36,11 +36,13 @@ def together(
     sources: Sequence[Value],
     seeds: Seeds | None,
     spans: Iterable[Span],
+    cuts: Cuts | None,
 ) -> list[Tensor | None]:
     """The cotangents of the sources for many of the target, with an axis in front that counts them.
 
     edges are consumed; seeds: the cotangents of a span, (n, *target.shape), or None for those of each element
-    by itself; spans: from where to where, and whether it is the last.
+    by itself; spans: from where to where, and whether it is the last; cuts: as for
+    `sweep`.
     """
     wanted = {source._key for source in sources}
     key = target._key
@@ -51,7 +53,7 @@ def together(
     def run(mapping: Mapping, start: int, stop: int, last: bool) -> list[Any]:
         rows = start_from(start, stop)
         seed = Batched(rows if isinstance(rows, Tensor) else Tensor(rows), mapping)
-        found = sweep(recorded, edges if last else edges.copy(), {key: seed}, wanted)
+        found = sweep(recorded, edges if last else edges.copy(), {key: seed}, wanted, cuts)
         return [found.get(source._key) for source in sources]
 
     return mapped(spans, run)
@@ -103,6 +105,7 @@ def one_by_one(
     sources: Sequence[Value],
     seeds: Seeds | None,
     spans: Iterable[Span],
+    cuts: Cuts | None,
 ) -> list[Tensor | None]:
     """The same by one sweep for each cotangent."""
     wanted = {source._key for source in sources}
@@ -116,6 +119,7 @@ def one_by_one(
             edges if last else edges.copy(),
             {target._key: seed if bare else Tensor(seed)},
             wanted,
+            cuts,
         )
         rows.append([_dense(found.get(source._key)) for source in sources])
     return [None if column[0] is None else recorded.stack(list(column)) for column in zip(*rows, strict=True)]

@@ -10,12 +10,16 @@ from gradtape.ops.broadcasting import unbroadcast
 from gradtape.ops.namespace import Namespace, raw
 from gradtape.ops.rule import IS_KEPT, IS_ONE, Rule
 
-__all__ = ["Cotangents", "Edge", "sweep"]
+__all__ = ["Cotangents", "Cuts", "Edge", "sweep"]
 
 # One operand of one op that ran: the key of the result (a tuple of keys if it has several), the key of the
 # operand, the rule between them, what the rule needs, all keys of that record, and the shape and dtype that
 # the cotangent must be brought to (None where it cannot come out otherwise).
 Edge: TypeAlias = tuple[Any, int, Rule, Any, tuple[Any, ...], tuple[tuple[int, ...], np.dtype[Any]] | None]
+
+
+# The keys of results and operands between which a rule gave None.
+Cuts: TypeAlias = set[tuple[Any, int]]
 
 
 class Cotangents(list[Any]):
@@ -30,12 +34,16 @@ class Cotangents(list[Any]):
 
 
 def sweep(
-    xp: Namespace, edges: list[Edge], cotangents: dict[int, Any], wanted: Collection[int]
+    xp: Namespace,
+    edges: list[Edge],
+    cotangents: dict[int, Any],
+    wanted: Collection[int],
+    cuts: Cuts | None = None,
 ) -> dict[int, Any]:
     """The cotangents of all values that no op made, and of the wanted ones that an op did make.
 
     edges and cotangents (those of the targets, by key) are consumed: each is let go of as soon as it has been
-    passed on. On bare arrays, sums that the sweep itself made are added to in place.
+    passed on. cuts: takes down where a rule gives None.
     """
     pop = cotangents.pop
     bare = xp is raw
@@ -66,6 +74,8 @@ def sweep(
                     raise
                 continue
             if cotangent is None:
+                if cuts is not None:
+                    cuts.add((key, source))
                 continue
         if fit is not None:
             cotangent = _fitted(xp, cotangent, *fit)

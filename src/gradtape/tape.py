@@ -24,14 +24,14 @@ from gradtape.errors import (
 from gradtape.explain.causes import Memory, explained
 from gradtape.explain.explanation import Explanation
 from gradtape.explain.journal import Journal
-from gradtape.explain.sweeps import Cuts, heeded, made_of
+from gradtape.explain.sweeps import made_of
 from gradtape.jacobians import Seeds, one_by_one, one_hot_rows, together
 from gradtape.ops.op import Op, raw, recorded
 from gradtape.ops.rule import Rule
 from gradtape.recorders import access, listening, local, tracer
 from gradtape.slices import IndexedSlices, Rows, densified, require_dense
 from gradtape.structure import flatten, unflattened
-from gradtape.sweep import Edge, sweep
+from gradtape.sweep import Cuts, Edge, sweep
 from gradtape.tensor import Tensor, TensorLike, Value, Variable, as_array, require_value
 
 __all__ = ["GradientTape", "UnconnectedGradients", "unconnected_choice"]
@@ -329,11 +329,12 @@ class GradientTape:
         for source in flat:
             require_dense(source, "gradient: source")
         absent = self._absent(unconnected, targets, flat)
-        edges = self._taken(absent)
+        edges = self._taken()
         bare = not listening()
         cotangents = _summed(targets, seeds, bare)
         del seeds  # the sweep frees each cotangent as soon as it has been passed on, these too
-        found = sweep(raw if bare else recorded, edges, cotangents, {source._key for source in flat})
+        wanted = {source._key for source in flat}
+        found = sweep(raw if bare else recorded, edges, cotangents, wanted, self._cuts(absent))
         return rebuild([_answer(found.get(source._key), source, absent) for source in flat])
 
     def explain(self, target: Any, source: TensorLike) -> Explanation:
@@ -362,8 +363,7 @@ class GradientTape:
         memory = self._memory()
         with recorders.unheard():
             seeds = [_seed(x, None) for x in targets]
-            edges = heeded(self._edges, memory.cuts)
-            sweep(raw, edges, _summed(targets, seeds, True), {by._key})
+            sweep(raw, self._edges.copy(), _summed(targets, seeds, True), {by._key}, memory.cuts)
         return explained(memory, targets, by)
 
     def _memory(self) -> Memory:
@@ -377,7 +377,7 @@ class GradientTape:
             self._started,
             self._ended,
             self._journal,
-            Cuts() if self._journal is None else self._journal.cuts,
+            set() if self._journal is None else self._journal.cuts,
         )
 
     def jacobian(
@@ -500,10 +500,11 @@ class GradientTape:
         """The cotangents of the sources for n of the target, with an axis in front that counts them."""
         at_once = at_once or not n
         spans = chunks(name, n, chunk_size if at_once else 1, progress)
-        edges = self._taken(absent)
+        edges = self._taken()
         if target.dtype.kind not in "fc":
             return [None] * len(sources)
-        return (together if at_once else one_by_one)(edges, target, sources, seeds, spans)
+        swept = together if at_once else one_by_one
+        return swept(edges, target, sources, seeds, spans, self._cuts(absent))
 
     def _refuse_elsewhere(self, what: str) -> None:
         """Raises within a function that is being recorded, if the tape was made outside of it."""
@@ -533,13 +534,15 @@ class GradientTape:
                 absent(source, source.shape)
         return absent
 
-    def _taken(self, absent: "Absent") -> list[Edge]:
+    def _cuts(self, absent: "Absent") -> Cuts | None:
+        """Where a sweep takes down which rules give None, if that is to be explained."""
+        if isinstance(absent, _Insisting):
+            return absent.memory.cuts
+        return None if self._journal is None else self._journal.cuts
+
+    def _taken(self) -> list[Edge]:
         """The edges to sweep, which a tape that is not persistent then holds no more, nor anything else."""
         edges = self._edges.copy() if self._persistent else self._edges
-        if self._journal is not None:
-            edges = heeded(edges, self._journal.cuts)
-        elif isinstance(absent, _Insisting):
-            edges = heeded(edges, absent.memory.cuts)
         if not self._persistent:
             if self._recording:
                 self._stop()

@@ -7,7 +7,7 @@ from gradtape.callers import frame_of_caller
 from gradtape.explain.bindings import Binding, bindings, name_of
 from gradtape.explain.explanation import KINDS, Explanation, Step, place
 from gradtape.explain.journal import Journal
-from gradtape.explain.sweeps import Cuts, made_of
+from gradtape.explain.sweeps import made_of
 from gradtape.explain.ways import (
     Leaf,
     Link,
@@ -18,7 +18,7 @@ from gradtape.explain.ways import (
     ways_by_edges,
     ways_by_journal,
 )
-from gradtape.sweep import Edge
+from gradtape.sweep import Cuts, Edge
 from gradtape.tensor import Value, Variable
 
 __all__ = ["Memory", "explained"]

@@ -7,8 +7,8 @@ import numpy as np
 
 from gradtape import recorders
 from gradtape.callers import PACKAGE, Site, frame_of_caller, site_of
-from gradtape.explain.sweeps import Cuts
 from gradtape.ops.op import Op
+from gradtape.sweep import Cuts
 from gradtape.tensor import Value, Variable
 
 __all__ = ["Assigned", "Heard", "Journal", "Left", "Like", "Reset", "Watched", "heard"]
@@ -101,7 +101,7 @@ class Journal:
     def clear(self) -> None:
         self.events: list[Any] = []
         self.variables: dict[int, tuple[str, bool]] = {}
-        self.cuts = Cuts()
+        self.cuts: Cuts = set()
         self.paused: Site | None = None
         self.block: Site | None = None
 

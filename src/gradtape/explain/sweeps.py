@@ -9,7 +9,7 @@ from gradtape.ops.op import Namespace
 from gradtape.ops.rule import Rule
 from gradtape.sweep import Edge
 
-__all__ = ["Cuts", "Heeder", "heeded", "made_of"]
+__all__ = ["Heeder", "heeded", "made_of"]
 
 
 class Heeder(Protocol):
@@ -31,17 +31,6 @@ def _heeded(edge: Edge, by: Heeder) -> Rule:
     rule.pull = functools.partial(by.heed, edge)
     rule.factor = rule.rows = None
     return rule
-
-
-class Cuts(set[tuple[Any, int]]):
-    """Notes the keys of a result and an operand between which a rule gives None."""
-
-    def heed(self, edge: Edge, xp: Namespace, g: Any, saved: Any) -> Any:
-        """What the rule gives (see Heeder)."""
-        cotangent = edge[2].pull(xp, g, saved)
-        if cotangent is None:
-            self.add((edge[0], edge[1]))
-        return cotangent
 
 
 def made_of(edges: Sequence[Edge], targets: Sequence[int]) -> set[int]:

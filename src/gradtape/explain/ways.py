@@ -7,8 +7,7 @@ import numpy as np
 
 from gradtape.callers import Site
 from gradtape.explain.journal import Assigned, Heard, Journal, Left, Reset, Watched, heard
-from gradtape.explain.sweeps import Cuts
-from gradtape.sweep import Edge
+from gradtape.sweep import Cuts, Edge
 
 __all__ = ["Leaf", "Link", "Way", "leaves", "ops", "origin", "ways_by_edges", "ways_by_journal"]
 
