@@ -53,15 +53,18 @@ def _is_plain(x: Any) -> bool:
 
 def name_of(frame: FrameType, value: Any) -> str | None:
     """What the code of a frame calls a value; None if it has no name there."""
-    return next((name for _, name in _named(frame, value) if not name.startswith("_")), None)
+    names = (name for _, name in _named(frame, value))
+    return next((name for name in names if name[:1].isalpha() and name.replace(".", "").isidentifier()), None)
 
 
 def bindings(frame: FrameType, value: Any) -> list[Binding]:
-    """Where the running code gives the name of `value` a value, in the order of the code."""
+    """Where the running code gives the name of `value` a value, the latest last, as far as can be seen: what
+    stands before the line that is running now is later than what stands after it, which only a loop has run.
+    """
     for where, name in _named(frame, value):
         found = list(_stores(where.f_code, name.rpartition(".")[2], "." in name))
         if found:
-            return found
+            return sorted(found, key=lambda binding: binding.site.offset < where.f_lasti)
     return []
 
 

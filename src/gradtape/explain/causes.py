@@ -12,6 +12,7 @@ from gradtape.explain.ways import (
     Leaf,
     Link,
     Way,
+    first_use,
     leaves,
     ops,
     origin,
@@ -80,14 +81,14 @@ class _Case:
     def by_dtype(self) -> Explanation | None:
         for kind, x in (("integer_source", self.source), ("integer_target", self.target)):
             if not _is_smooth(x):
-                at = self._where_from(x)
-                details = [f"{at.op} made it at {_place(at)}"] if at else []
+                made = self.journal and origin(self.journal, x._key)
+                op = made or (self.journal and first_use(self.journal, x._key))
+                if not op:
+                    return self._said(kind, what=str(x.dtype))
+                at = Link(op.op.name, op.site)
+                details = [f"{at.op} {'made' if made else 'got'} it at {_place(at)}"]
                 return self._said(kind, at, what=str(x.dtype), details=details)
         return None
-
-    def _where_from(self, x: Value) -> Link | None:
-        op = origin(self.journal, x._key) if self.journal else None
-        return Link(op.op.name, op.site) if op else None
 
     def by_journal(self) -> Explanation | None:
         """The first break on the way, or why there is no way."""

@@ -27,11 +27,11 @@ KINDS = {
         "call tape.watch({name}) before that line",
     ),
     "replaced": Words(
-        "is None: {source} is a new tensor there, which no tape watches",
+        "is None: {name} is no longer the variable but a new tensor, which no tape watches",
         "keep the variable and change its value: {name}.assign(...), assign_add or assign_sub",
     ),
     "stop_recording": Words(
-        "is None: the tape did not record where {source} was used",
+        "is None: the tape was not recording when {op} ran",
         "compute this outside of the stop_recording block",
     ),
     "before": Words(
@@ -51,8 +51,8 @@ KINDS = {
         "use {source} in what you differentiate, or ask for the gradient with respect to what it depends on",
     ),
     "no_derivative": Words(
-        "is None: {op} has no derivative by it, or is constant between its jumps",
-        "let the target depend on {source} by smooth ops too",
+        "is None: {op} lets no derivative through",
+        "rounding, comparing and choosing are constant between jumps; use smooth ops on the way from {source}",
     ),
     "integer_cast": Words(
         "is None: it goes through {what}, and derivatives end at integers and booleans",
@@ -63,7 +63,7 @@ KINDS = {
         "leave stop_gradient out where the derivative is to flow",
     ),
     "numpy": Words(
-        "is None: {source} became a plain array or number ({what}), which no tape can follow",
+        "is None: it goes through a plain array or number ({what}), which no tape can follow",
         "call gradtape's or NumPy's functions on the tensor itself (np.sin(x), not np.sin(x.numpy()))",
     ),
     "assigned": Words(

@@ -9,7 +9,7 @@ from gradtape.callers import Site
 from gradtape.explain.journal import Assigned, Heard, Journal, Left, Reset, Watched, heard
 from gradtape.sweep import Cuts, Edge
 
-__all__ = ["Leaf", "Link", "Way", "leaves", "ops", "origin", "ways_by_edges", "ways_by_journal"]
+__all__ = ["Leaf", "Link", "Way", "first_use", "leaves", "ops", "origin", "ways_by_edges", "ways_by_journal"]
 
 _CUTTERS = {"discrete_cast": "integer_cast", "stop_gradient": "stop_gradient"}
 
@@ -122,6 +122,8 @@ class _Walk:
         follows = not op.paused and any(i in rules and key in self._live for i, key in op.operands)
         came_back = [way for left, way in self._outside if self._may_hold(op, left)]
         for result, (_, dtype) in op.results:
+            if result in self._made:  # by the ops of a function that has a derivative of its own
+                self.ways.pop(result, None)
             for i, operand in op.operands:
                 if operand in self.ways:
                     broken = self._broken(op, operand, i in rules, dtype, forgotten)
@@ -185,6 +187,11 @@ def ops(journal: Journal) -> Iterator[Heard]:
 def origin(journal: Journal, key: int) -> Heard | None:
     """The op that made the value of this key; None if no op of the block did."""
     return next((op for op in reversed([*ops(journal)]) if any(key == made for made, _ in op.results)), None)
+
+
+def first_use(journal: Journal, key: int) -> Heard | None:
+    """The first op that got the value of this key; None if none did."""
+    return next((op for op in ops(journal) if key in op.keys[:-1]), None)
 
 
 def leaves(journal: Journal, target: int) -> list[Leaf]:

@@ -1,0 +1,702 @@
+"""Why a gradient is None: the programs that people write, what the tape says of them, and the mended ones.
+
+In each wrong program the line where the connection broke ends in the comment `# here`.
+"""
+
+import inspect
+import pickle
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradtape as gt
+from gradtape.errors import NotATensorError, StructureError, UnconnectedError
+from gradtape.explain.explanation import KINDS, Explanation
+
+FILE = __file__
+
+
+def watching(**keywords: Any) -> gt.GradientTape:
+    return gt.GradientTape(explain=True, **keywords)
+
+
+@pytest.fixture(params=[False, True], ids=["fresh", "answered"])
+def ask(request: pytest.FixtureRequest) -> Callable[..., Explanation]:
+    """Asks a tape for its explanation, before or after it has answered that the gradient is None."""
+
+    def ask(tape: gt.GradientTape, y: Any, x: Any) -> Explanation:
+        if request.param and not tape._used:
+            assert tape.gradient(y, x) is None
+        return tape.explain(y, x)
+
+    return ask
+
+
+# -- the wrong programs, asked; the op where each broke; the mended program's gradient, and what it is -------
+
+
+def never_watched(ask):
+    x = gt.constant(3.0)
+    with watching() as tape:
+        y = x * x  # here
+    yield ask(tape, y, x), "multiply"
+    with watching() as tape:
+        tape.watch(x)
+        y = x * x
+    yield tape.gradient(y, x), 6.0
+
+
+def not_trainable(ask):
+    v = gt.Variable(3.0, trainable=False)
+    with watching() as tape:
+        y = v * 2.0  # here
+    yield ask(tape, y, v), "multiply"
+    v = gt.Variable(3.0)
+    with watching() as tape:
+        y = v * 2.0
+    yield tape.gradient(y, v), 2.0
+
+
+def watches_nothing_unasked(ask):
+    v = gt.Variable(3.0)
+    with watching(watch_accessed_variables=False) as tape:
+        y = v * v  # here
+    yield ask(tape, y, v), "multiply"
+    with watching(watch_accessed_variables=False) as tape:
+        tape.watch(v)
+        y = v * v
+    yield tape.gradient(y, v), 6.0
+
+
+def watched_after_use(ask):
+    x = gt.constant(3.0)
+    with watching() as tape:
+        y = x * x  # here
+        tape.watch(x)
+    yield ask(tape, y, x), "multiply"
+    with watching() as tape:
+        tape.watch(x)
+        y = x * x
+    yield tape.gradient(y, x), 6.0
+
+
+def variable_replaced_in_a_loop(ask):
+    w = gt.Variable(2.0)
+    for _ in range(2):
+        with watching() as tape:
+            loss = w * w
+        g = tape.gradient(loss, w)
+        if g is None:
+            break
+        w = w - 0.25 * g  # here
+    yield ask(tape, loss, w), None
+    w = gt.Variable(2.0)
+    for _ in range(2):
+        with watching() as tape:
+            loss = w * w
+        g = tape.gradient(loss, w)
+        w.assign_sub(0.25 * g)
+    yield g, 2.0
+
+
+class Model:
+    def __init__(self):
+        self.w = gt.Variable(2.0)
+
+
+def variable_replaced_in_an_object(ask):
+    model = Model()
+    with watching() as tape:
+        y = model.w * model.w
+    model.w = model.w + 1.0  # here
+    yield ask(tape, y, model.w), None
+    model = Model()
+    with watching() as tape:
+        y = model.w * model.w
+    yield tape.gradient(y, model.w), 4.0
+
+
+def within_stop_recording(ask):
+    v = gt.Variable(3.0)
+    with watching() as tape:
+        y = v * v
+        with tape.stop_recording():
+            z = gt.exp(y)  # here
+        z = z * 2.0
+    yield ask(tape, z, v), "exp"
+    with watching() as tape:
+        y = v * v
+        z = y * 2.0
+    yield tape.gradient(z, v), 12.0
+
+
+def before_the_block(ask):
+    v = gt.Variable(3.0)
+    y = v * v
+    with watching() as tape:
+        z = y * 2.0  # here
+    yield ask(tape, z, v), "multiply"
+    with watching() as tape:
+        y = v * v
+        z = y * 2.0
+    yield tape.gradient(z, v), 12.0
+
+
+def after_the_block(ask):
+    v = gt.Variable(3.0)
+    with watching() as tape:
+        y = v * v
+    z = y * 2.0  # here
+    yield ask(tape, z, v), None
+    with watching() as tape:
+        y = v * v
+        z = y * 2.0
+    yield tape.gradient(z, v), 12.0
+
+
+def before_a_reset(ask):
+    v = gt.Variable(3.0)
+    with watching() as tape:
+        y = v * v  # here
+        tape.reset()
+        z = y * 2.0
+    yield ask(tape, z, v), "multiply"
+    with watching() as tape:
+        tape.reset()
+        z = v * v * 2.0
+    yield tape.gradient(z, v), 12.0
+
+
+def watched_before_a_reset(ask):
+    x = gt.constant(3.0)
+    with watching() as tape:
+        tape.watch(x)
+        tape.reset()
+        y = x * x  # here
+    yield ask(tape, y, x), "multiply"
+    with watching() as tape:
+        tape.reset()
+        tape.watch(x)
+        y = x * x
+    yield tape.gradient(y, x), 6.0
+
+
+def unused(ask):
+    a, b = gt.Variable(1.0, name="a"), gt.Variable(2.0, name="b")
+    with watching() as tape:
+        y = a * a
+        z = b * 3.0
+    yield ask(tape, y, b), None
+    with watching() as tape:
+        z = b * 3.0
+    yield tape.gradient(z, b), 3.0
+
+
+def through_argmax(ask):
+    x = gt.Variable([1.0, 3.0])
+    with watching() as tape:
+        best = gt.argmax(x)  # here
+        y = gt.gather(gt.constant([5.0, 7.0]), best) * 2.0
+    yield ask(tape, y, x), "argmax"
+    with watching() as tape:
+        y = gt.reduce_max(x) * 2.0
+    yield tape.gradient(y, x), [0.0, 2.0]
+
+
+def through_round(ask):
+    x = gt.Variable(1.4)
+    with watching() as tape:
+        y = gt.round(x) * 3.0  # here
+    yield ask(tape, y, x), "round"
+    with watching() as tape:
+        y = (x + gt.stop_gradient(gt.round(x) - x)) * 3.0
+    yield tape.gradient(y, x), 3.0
+
+
+def through_a_comparison(ask):
+    x = gt.Variable([-1.0, 2.0])
+    with watching() as tape:
+        positive = x > 0.0  # here
+        y = gt.reduce_sum(gt.cast(positive, "float32"))
+    yield ask(tape, y, x), "greater"
+    with watching() as tape:
+        y = gt.reduce_sum(gt.sigmoid(x * 0.0))
+    yield tape.gradient(y, x), [0.0, 0.0]
+
+
+def through_the_condition_of_where(ask):
+    x = gt.Variable([-1.0, 2.0])
+    with watching() as tape:
+        y = gt.reduce_sum(gt.where(x > 0.0, 1.0, 0.0))  # here
+    yield ask(tape, y, x), "greater"
+    with watching() as tape:
+        y = gt.reduce_sum(gt.where(x > 0.0, x, 0.0))
+    yield tape.gradient(y, x), [0.0, 1.0]
+
+
+def through_a_cast_to_an_integer(ask):
+    x = gt.Variable(2.7)
+    with watching() as tape:
+        whole = gt.cast(x, "int32")  # here
+        y = gt.cast(whole, "float32") * 2.0
+    yield ask(tape, y, x), "discrete_cast"
+    with watching() as tape:
+        y = gt.cast(x, "float64") * 2.0
+    yield tape.gradient(y, x), 2.0
+
+
+def through_stop_gradient(ask):
+    x = gt.Variable(2.0)
+    with watching() as tape:
+        y = gt.stop_gradient(x * x) + 1.0  # here
+    yield ask(tape, y, x), "stop_gradient"
+    with watching() as tape:
+        y = x * x + 1.0
+    yield tape.gradient(y, x), 4.0
+
+
+def through_numpy(ask):
+    x = gt.Variable([1.0, 2.0])
+    with watching() as tape:
+        s = np.sin(x.numpy())  # here
+        y = gt.reduce_sum(gt.constant(s) * 2.0)
+    yield ask(tape, y, x), "numpy()"
+    with watching() as tape:
+        y = gt.reduce_sum(np.sin(x) * 2.0)
+    yield tape.gradient(y, x), 2.0 * np.cos([1.0, 2.0])
+
+
+def through_asarray(ask):
+    x = gt.Variable([1.0, 2.0])
+    with watching() as tape:
+        a = np.asarray(x * 2.0)  # here
+        y = gt.reduce_sum(a * gt.constant(3.0))
+    yield ask(tape, y, x), "np.asarray"
+    with watching() as tape:
+        y = gt.reduce_sum(x * 2.0 * gt.constant(3.0))
+    yield tape.gradient(y, x), [6.0, 6.0]
+
+
+def through_float(ask):
+    x = gt.Variable(2.0)
+    c = gt.Variable(1.0)
+    with watching() as tape:
+        scale = float(x * x)  # here
+        y = c * scale
+    yield ask(tape, y, x), "float()"
+    with watching() as tape:
+        y = c * (x * x)
+    yield tape.gradient(y, x), 4.0
+
+
+def through_an_ndarray(ask):
+    x = gt.constant(2.0)
+    with watching() as tape:
+        y = x * x
+        a = np.zeros(2, "float32")
+        a[0] = y  # here
+        z = gt.reduce_sum(gt.constant(a))
+    yield ask(tape, z, y), "float()"
+    x = gt.Variable(2.0)
+    with watching() as tape:
+        a = gt.zeros(2)
+        a[0] = x * x
+        z = gt.reduce_sum(a)
+    yield tape.gradient(z, x), 4.0
+
+
+def through_a_variables_state(ask):
+    x, state = gt.Variable(3.0), gt.Variable(0.0, name="state")
+    with watching() as tape:
+        state.assign(x * x)  # here
+        y = state * 2.0
+    yield ask(tape, y, x), "assign"
+    with watching() as tape:
+        now = x * x
+        state.assign(now)
+        y = now * 2.0
+    yield tape.gradient(y, x), 12.0
+
+
+def through_numpy_function(ask):
+    x = gt.Variable([3.0, 1.0])
+    with watching() as tape:
+        y = gt.reduce_sum(gt.numpy_function(np.sort, [x], "float32"))  # here
+    yield ask(tape, y, x), "numpy_function"
+    with watching() as tape:
+        y = gt.reduce_sum(gt.sort(x))
+    yield tape.gradient(y, x), [1.0, 1.0]
+
+
+def by_a_rule_that_gives_none(ask):
+    @gt.custom_gradient
+    def clipped(x):
+        return gt.minimum(x, 1.0), lambda g: None
+
+    x = gt.Variable(0.5)
+    with watching() as tape:
+        y = clipped(x * 2.0)  # here
+    yield ask(tape, y, x), "clipped"
+    with watching() as tape:
+        y = gt.minimum(x * 1.5, 1.0)
+    yield tape.gradient(y, x), 1.5
+
+
+def integer_source(ask):
+    n = gt.constant([1, 2])
+    with watching() as tape:
+        y = gt.reduce_sum(gt.cast(n, "float32") * 2.0)  # here
+    yield ask(tape, y, n), "smooth_cast"
+    x = gt.constant([1.0, 2.0])
+    with watching() as tape:
+        tape.watch(x)
+        y = gt.reduce_sum(x * 2.0)
+    yield tape.gradient(y, x), [2.0, 2.0]
+
+
+def integer_target(ask):
+    x = gt.Variable([1.0, 3.0])
+    with watching() as tape:
+        best = gt.argmax(x)  # here
+    yield ask(tape, best, x), "argmax"
+    with watching() as tape:
+        best = gt.reduce_max(x)
+    yield tape.gradient(best, x), [0.0, 1.0]
+
+
+PROGRAMS: dict[Callable[..., Iterator[Any]], str] = {
+    never_watched: "unwatched",
+    not_trainable: "unwatched",
+    watches_nothing_unasked: "unwatched",
+    watched_after_use: "watched_late",
+    variable_replaced_in_a_loop: "replaced",
+    variable_replaced_in_an_object: "replaced",
+    within_stop_recording: "stop_recording",
+    before_the_block: "before",
+    after_the_block: "after",
+    before_a_reset: "reset",
+    watched_before_a_reset: "reset",
+    unused: "unrelated",
+    through_argmax: "no_derivative",
+    through_round: "no_derivative",
+    through_a_comparison: "no_derivative",
+    through_the_condition_of_where: "no_derivative",
+    through_a_cast_to_an_integer: "integer_cast",
+    through_stop_gradient: "stop_gradient",
+    through_numpy: "numpy",
+    through_asarray: "numpy",
+    through_float: "numpy",
+    through_an_ndarray: "numpy",
+    through_a_variables_state: "assigned",
+    through_numpy_function: "no_derivative",
+    by_a_rule_that_gives_none: "own_rule",
+    integer_source: "integer_source",
+    integer_target: "integer_target",
+}
+
+
+def marked(program: Callable[..., Any]) -> int | None:
+    lines, first = inspect.getsourcelines(program)
+    return next((first + i for i, line in enumerate(lines) if line.rstrip().endswith("# here")), None)
+
+
+@pytest.mark.filterwarnings("ignore:.*int32.*", "ignore:.*int64.*")
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+def test_the_cause_is_told_with_its_line_and_mended(program: Any, ask: Callable[..., Explanation]) -> None:
+    steps = program(ask)
+    found, op = next(steps)
+    assert found.kind == PROGRAMS[program], found
+    assert found.op == op
+    assert found.line == marked(program)
+    assert found.filename == (FILE if found.line else None)
+    assert str(found).startswith("The gradient of")
+    assert str(found).endswith(f"Remedy: {found.remedy}.")
+    gradient, wanted = next(steps)
+    np.testing.assert_allclose(gradient, wanted, rtol=1e-6)
+
+
+def test_every_kind_has_a_program() -> None:
+    assert set(PROGRAMS.values()) == set(KINDS) - {"connected", "forgotten"}
+
+
+def test_the_page_shows_every_kind() -> None:
+    page = Path(__file__).parents[1] / "docs" / "why-none.md"
+    titles = re.findall(r"^#+ (\w+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(set(titles) & set(KINDS)) == sorted(set(KINDS) - {"connected"})
+
+
+# -- what it says --------------------------------------------------------------------------------------------
+
+
+def test_the_whole_text() -> None:
+    x = gt.constant(3.0)
+    with watching() as tape:
+        y = gt.exp(x)
+    line = inspect.currentframe().f_lineno - 1  # type: ignore[union-attr]
+    text = str(tape.explain(y, x)).replace(FILE, "FILE").replace("tests/test_explain.py", "FILE")
+    assert text.splitlines() == [
+        "The gradient of y by x is None: x was never watched.",
+        "  it is a tensor, and unasked a tape follows only variables",
+        f"  FILE:{line}: y = gt.exp(x)",
+        f"  On the way: exp (FILE:{line}).",
+        "Remedy: call tape.watch(x) before its first use, or make it a gradtape.Variable.",
+    ]
+
+
+def test_a_gradient_that_is_there_is_explained_by_its_path() -> None:
+    v = gt.Variable(2.0)
+    with watching(persistent=True) as tape:
+        y = gt.sin(v) * v
+        z = gt.exp(y)
+    found = tape.explain(z, v)
+    assert found.kind == "connected"
+    assert [step.op for step in found.path] == ["sin", "multiply", "exp"]
+    assert str(found).startswith("The gradient of z by v is there.\n  On the way: sin (")
+    assert tape.gradient(z, v) is not None
+    assert tape.explain(z, z).kind == "connected"
+
+
+def test_the_nearest_values_that_the_target_depends_on() -> None:
+    a, b, c = gt.Variable(1.0, name="a"), gt.Variable(2.0, name="b"), gt.Variable(2.0, name="c")
+    with watching() as tape:
+        tape.watch(c)
+        y = gt.exp(a) * b
+    found = tape.explain(y, c)
+    assert found.kind == "unrelated"
+    assert "a:0 (by exp, " in found.details[0]
+    assert "b:0 (by multiply, " in found.details[0]
+
+
+def test_of_several_ways_the_least_broken_one_is_told() -> None:
+    x = gt.Variable(2.0)
+    with watching(persistent=True) as tape:
+        y = gt.stop_gradient(gt.round(x)) + gt.floor(x)
+        z = y + x
+    assert tape.explain(y, x).op == "floor"
+    assert tape.explain(z, x).kind == "connected"
+
+
+def test_one_of_several_targets_is_enough() -> None:
+    x = gt.Variable(2.0)
+    with watching() as tape:
+        y, z = gt.round(x), x * x
+    assert tape.explain([y, z], x).kind == "connected"
+    assert tape.explain({"y": y}, x).kind == "no_derivative"
+
+
+def test_names_are_those_of_the_code_that_asks() -> None:
+    with watching() as tape:
+        found = [gt.constant([1.0, 2.0]) * 2.0]
+    assert "a float32 tensor of shape (2,)" in str(tape.explain(found[0] + 1.0, gt.Variable(1.0, name="b")))
+    assert "variable b:0" in str(tape.explain(found[0], gt.Variable(1.0, name="b")))
+
+
+def test_a_tape_within_a_tape_tells_its_own_story() -> None:
+    x = gt.Variable(2.0)
+    with watching(persistent=True) as outer:
+        with watching(persistent=True) as inner:
+            y = gt.round(x)
+        z = x * x * y
+    assert outer.explain(z, x).kind == "connected"
+    assert inner.explain(y, x).kind == "no_derivative"
+    assert inner.explain(z, x).kind == "after"
+
+
+def test_second_order_goes_through_the_sweep() -> None:
+    x = gt.Variable(2.0)
+    with watching(persistent=True) as outer:
+        with gt.GradientTape() as inner:
+            y = 3.0 * x
+        slope = inner.gradient(y, x)
+    assert outer.gradient(slope, x) is None
+    assert outer.explain(slope, x).kind == "unrelated"
+    with watching() as outer:
+        with gt.GradientTape() as inner:
+            y = x**3.0
+        slope = inner.gradient(y, x)
+    assert outer.explain(slope, x).kind == "connected"
+    np.testing.assert_allclose(outer.gradient(slope, x), 12.0)
+
+
+def test_a_compiled_function_is_looked_into() -> None:
+    @gt.function
+    def f(x):
+        return gt.round(x) * 2.0  # here
+
+    x = gt.Variable(1.4)
+    for _ in range(2):
+        f(x)
+    with watching() as tape:
+        y = f(x)
+    assert tape.gradient(y, x) is None
+    found = tape.explain(y, x)
+    assert (found.kind, found.op, found.line) == ("no_derivative", "round", marked(f.python_function))
+
+
+def test_many_examples_at_once() -> None:
+    x = gt.Variable([1.0, 2.0, 3.0])
+    with watching() as tape:
+        y = gt.vectorized_map(lambda r: gt.round(r) * 2.0, x)
+    assert tape.gradient(y, x) is None
+    assert tape.explain(y, x).op == "round"
+
+
+def test_a_tape_that_is_used_again_begins_anew() -> None:
+    x = gt.Variable(2.0)
+    with watching() as tape:
+        y = gt.round(x)
+    assert tape.gradient(y, x) is None
+    with tape:
+        z = x * x
+    assert tape.explain(z, x).kind == "connected"
+    assert tape.explain(y, x).kind != "no_derivative"
+
+
+def test_what_goes_in_is_checked() -> None:
+    x = gt.Variable(2.0)
+    with watching() as tape:
+        y = x * x
+    with pytest.raises(NotATensorError, match=r"explain: source.*ndarray"):
+        tape.explain(y, np.ones(2))
+    with pytest.raises(NotATensorError, match="explain: target"):
+        tape.explain(2.0, x)
+    with pytest.raises(StructureError, match="explain: wanted a target"):
+        tape.explain([], x)
+    np.testing.assert_allclose(tape.gradient(y, x), 4.0)
+
+
+def test_a_journal_keeps_no_array() -> None:
+    import weakref
+
+    x = gt.Variable(np.ones(5))
+    with watching() as tape:
+        y = gt.exp(x) + 1.0
+    kept = weakref.ref(y._value)
+    tape.gradient(y, x)
+    del y
+    assert kept() is None
+
+
+# -- without the flag ----------------------------------------------------------------------------------------
+
+
+def test_what_can_be_told_without_memory() -> None:
+    x, v = gt.constant(3.0), gt.Variable(2.0)
+    fixed = gt.Variable(2.0, trainable=False)
+    with gt.GradientTape() as tape:
+        y = x * v * fixed
+        rounded = gt.round(v)
+    later = y * 2.0
+    assert tape.explain(y, x).kind == "unwatched"
+    assert tape.explain(y, v).kind == "connected"
+    assert tape.explain(y, fixed).kind == "unwatched"
+    assert tape.explain(later, v).kind == "after"
+    assert tape.explain(later, v).line is not None
+    found = tape.explain(rounded, v)
+    assert found.kind == "unrelated"
+    assert "explain=True" in str(found)
+    assert tape.explain(gt.constant(1), v).kind == "integer_target"
+    assert tape.explain(y, gt.constant(1)).kind == "integer_source"
+    np.testing.assert_allclose(tape.gradient(y, v), 6.0)
+    assert tape.explain(y, x).kind == "unwatched"
+    assert tape.explain(y, fixed).kind == "unwatched"
+    found = tape.explain(y, v)
+    assert found.kind == "forgotten"
+    assert "GradientTape(explain=True)" in found.remedy
+
+
+def test_a_replaced_variable_needs_no_memory() -> None:
+    w = gt.Variable(2.0)
+    for _ in range(2):
+        with gt.GradientTape() as tape:
+            y = w * w
+        g = tape.gradient(y, w)
+        if g is None:
+            break
+        w = w - 0.1 * g
+    assert tape.explain(y, w).kind == "replaced"
+
+
+def test_a_rule_that_gives_none_is_found_without_memory() -> None:
+    @gt.custom_gradient
+    def clipped(x):
+        return gt.minimum(x, 1.0), lambda g: None
+
+    x = gt.Variable(0.5)
+    with gt.GradientTape() as tape:
+        y = clipped(x * 2.0)
+    assert (tape.explain(y, x).kind, tape.explain(y, x).op) == ("own_rule", "clipped")
+    assert tape.gradient(y, x) is None
+
+
+def test_a_name_that_never_was_a_variables_was_not_replaced() -> None:
+    x = gt.constant(2.0)
+    x = x + 1.0
+    with gt.GradientTape() as tape:
+        y = x * x
+    assert tape.explain(y, x).kind == "unwatched"
+
+
+# -- raising -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("explain", [False, True])
+def test_raise_says_why_and_leaves_the_tape_as_it_was(explain: bool) -> None:
+    a, b = gt.Variable(2.0), gt.Variable(3.0)
+    with gt.GradientTape(explain=explain) as tape:
+        y = a * a
+        b * 2.0
+    with pytest.raises(UnconnectedError, match="The gradient of y by b is None") as caught:
+        tape.gradient(y, [a, b], unconnected_gradients="raise")
+    assert caught.value.explanation.kind == "unrelated"
+    assert pickle.loads(pickle.dumps(caught.value)).explanation == caught.value.explanation
+    assert tape.gradient(y, [a], unconnected_gradients="raise")[0].numpy() == 4.0
+
+
+def test_raise_finds_a_rule_that_gives_none() -> None:
+    @gt.custom_gradient
+    def clipped(x):
+        return gt.minimum(x, 1.0), lambda g: None
+
+    x = gt.Variable(0.5)
+    with gt.GradientTape() as tape:
+        y = clipped(x * 2.0)
+    with pytest.raises(UnconnectedError) as caught:
+        tape.gradient(y, x, unconnected_gradients="raise")
+    assert (caught.value.explanation.kind, caught.value.explanation.op) == ("own_rule", "clipped")
+
+
+def test_jacobians_and_tangents_raise_too() -> None:
+    x, z = gt.Variable([[1.0], [2.0]]), gt.Variable([[1.0], [2.0]])
+    with gt.GradientTape(persistent=True) as tape:
+        y = x * x
+    for ask in (tape.jacobian, tape.batch_jacobian):
+        with pytest.raises(UnconnectedError, match="by z is None"):
+            ask(y, z, unconnected_gradients="raise")
+        assert ask(y, x, unconnected_gradients="raise") is not None
+    with gt.autodiff.ForwardAccumulator(x, gt.ones_like(x)) as acc:
+        y = x * x
+    with pytest.raises(UnconnectedError, match="has no tangent"):
+        acc.jvp(z, unconnected_gradients="raise")
+    assert acc.jvp(y, unconnected_gradients="raise") is not None
+
+
+def test_an_integer_target_raises_too() -> None:
+    x = gt.Variable([1.0, 2.0])
+    with watching() as tape:
+        y = gt.argmax(x)
+    with pytest.raises(UnconnectedError), pytest.warns(UserWarning, match="no gradient"):
+        tape.gradient(y, x, unconnected_gradients="raise")
+
+
+def test_none_and_zero_stay_as_they_were(capsys: pytest.CaptureFixture[str]) -> None:
+    x, z = gt.Variable(1.0), gt.Variable([2.0, 3.0])
+    with watching(persistent=True) as tape:
+        y = x * x
+    assert tape.gradient(y, z) is None
+    assert tape.gradient(y, z, unconnected_gradients="zero").numpy().tolist() == [0.0, 0.0]
+    assert capsys.readouterr() == ("", "")
