@@ -32,6 +32,7 @@ PUBLIC = [
     "gradtape.optimizers",
     "gradtape.autodiff",
     "gradtape.extending",
+    "gradtape.debugging",
     "gradtape.testing",
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\s*^```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)

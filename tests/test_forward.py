@@ -101,7 +101,7 @@ def test_unconnected_gradients():
     assert acc.jvp(z, gt.UnconnectedGradients.NONE) is None
     check(acc.jvp(z, "zero"), [0.0, 0.0, 0.0], "float64")
     check(acc.jvp(z, unconnected_gradients=gt.UnconnectedGradients.ZERO), [0.0, 0.0, 0.0], "float64")
-    with pytest.raises(ValueError, match="wanted 'none' or 'zero'"):
+    with pytest.raises(ValueError, match="wanted 'none', 'zero' or 'raise'"):
         acc.jvp(z, "some")
 
 

@@ -13,8 +13,21 @@ import numpy as _numpy
 
 import gradtape.numpy.protocols
 import gradtape.operators  # noqa: F401  (gives tensors Python's operators)
-from gradtape import autodiff, config, errors, extending, linalg, math, nn, optimizers, random, testing
+from gradtape import (
+    autodiff,
+    config,
+    debugging,
+    errors,
+    extending,
+    linalg,
+    math,
+    nn,
+    optimizers,
+    random,
+    testing,
+)
 from gradtape.allocation import use_the_heap as _use_the_heap
+from gradtape.asking import UnconnectedGradients
 from gradtape.batching import vectorized_map
 from gradtape.compile.function import function
 from gradtape.compile.kinds import TensorSpec
@@ -130,7 +143,7 @@ from gradtape.ops.transcendental import (
 )
 from gradtape.recompute import recompute_grad
 from gradtape.slices import IndexedSlices
-from gradtape.tape import GradientTape, UnconnectedGradients
+from gradtape.tape import GradientTape
 from gradtape.tensor import Tensor, Variable, is_tensor
 from gradtape.transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
@@ -184,6 +197,7 @@ __all__ = [
     "cumsum",
     "custom_gradient",
     "custom_jvp",
+    "debugging",
     "divide",
     "einsum",
     "equal",

@@ -9,7 +9,7 @@ import numpy as np
 from gradtape import recorders
 from gradtape.errors import PerExampleError, ShapeError
 from gradtape.ops.namespace import recorded
-from gradtape.recorders import Recorder, listening
+from gradtape.recorders import HearsEachOp, Recorder, listening
 from gradtape.tensor import Tensor, Value, Variable, with_key
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ __all__ = [
 Span: TypeAlias = tuple[int, int, bool]  # from where to where, and whether it is the last
 
 
-class Mapping:
+class Mapping(HearsEachOp):
     """One mapping over `size` examples: a mark on the stack of recorders.
 
     Whoever was pushed after it hears of ops on one example's shapes; whoever was there before hears of what

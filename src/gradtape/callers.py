@@ -6,7 +6,7 @@ import sys
 from types import CodeType, FrameType
 from typing import NamedTuple
 
-__all__ = ["PACKAGE", "Site", "frame_of_caller", "line_of_caller", "site_of"]
+__all__ = ["PACKAGE", "Site", "frame_of_caller", "line_of_caller", "place", "short", "site_of"]
 
 PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -54,3 +54,19 @@ def line_of_caller() -> str:
     """Where the innermost code that is not this package's stands, as "/path/file.py:12"."""
     frame = frame_of_caller()
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def place(site: Site) -> str:
+    """A line of the user's code, as it is shown: where it stands, and what it says."""
+    text = site.text
+    where = f"{short(site.filename)}:{site.line}"
+    return f"{where}: {text}" if text else where
+
+
+def short(filename: str) -> str:
+    """A file's path as seen from here, if that is shorter."""
+    try:
+        seen = os.path.relpath(filename)
+    except ValueError:  # on another drive
+        return filename
+    return filename if filename.startswith("<") or seen.startswith("..") else seen

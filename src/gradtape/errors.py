@@ -16,6 +16,7 @@ __all__ = [
     "NoGradientError",
     "NotATensorError",
     "NotScalarError",
+    "NumericsError",
     "OutOfRangeError",
     "PerExampleError",
     "PlanError",
@@ -79,6 +80,34 @@ class PerExampleError(RuntimeError):
 
 class NotScalarError(ShapeError):
     """A result of several elements where the derivative of one number is asked for."""
+
+
+class NumericsError(ArithmeticError):
+    """A result has a NaN or an infinity that no input had, where `check_numerics` asks for a look.
+
+    op: its name, "" for a sum of cotangents of a value that no op made; direction: "forward", or "sweep" for
+    a derivative; filename, line: of the code that ran the op, also in a sweep; None if that is not known;
+    kind: "nan" or "inf".
+    """
+
+    def __init__(
+        self,
+        message: str,
+        op: str = "",
+        direction: str = "forward",
+        filename: str | None = None,
+        line: int | None = None,
+        kind: str = "nan",
+    ) -> None:
+        super().__init__(message)
+        self.op = op
+        self.direction = direction
+        self.filename = filename
+        self.line = line
+        self.kind = kind
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.op, self.direction, self.filename, self.line, self.kind)
 
 
 class StructureError(ValueError, TypeError):

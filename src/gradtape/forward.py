@@ -7,15 +7,16 @@ from typing import Any, Self, cast
 import numpy as np
 
 from gradtape import recorders
+from gradtape.asking import UnconnectedGradients, unconnected_choice
 from gradtape.batched import alias
 from gradtape.errors import DTypeError, ShapeError, StructureError, TapeStateError, UnconnectedError
 from gradtape.ops.op import Namespace, Op, raw, recorded
 from gradtape.ops.rule import IS_KEPT, IS_ONE, identified
-from gradtape.recorders import listening
+from gradtape.recorders import HearsEachOp, listening
 from gradtape.slices import IndexedSlices, require_dense
 from gradtape.structure import flatten, unflattened
 from gradtape.sweep import Cotangents
-from gradtape.tape import GradientTape, UnconnectedGradients, unconnected_choice
+from gradtape.tape import GradientTape
 from gradtape.tensor import Tensor, TensorLike, Value, Variable, as_array, holds, require_value
 
 __all__ = ["ForwardAccumulator"]
@@ -24,7 +25,7 @@ __all__ = ["ForwardAccumulator"]
 _LARGE = 4096
 
 
-class ForwardAccumulator:
+class ForwardAccumulator(HearsEachOp):
     """Computes Jacobian-vector products ("forward mode") of the ops that run in its block, as they run.
 
     primals: a tensor or variable of a real or complex dtype, or a structure of them; tangents: their

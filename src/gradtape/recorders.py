@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gradtape.tensor import Variable
 
 __all__ = [
+    "HearsEachOp",
     "Recorder",
     "access",
     "captors",
@@ -31,6 +32,7 @@ __all__ = [
     "set_tracer",
     "tracer",
     "unheard",
+    "who_can",
 ]
 
 new_key = itertools.count(1).__next__  # what a value's identity is made of
@@ -53,6 +55,12 @@ class Recorder(Protocol):
 
     def follows(self, key: int) -> bool:
         """Whether derivatives flow through the value of this key."""
+
+
+class HearsEachOp:
+    """What a recorder is that must hear every op by itself: compiled functions run in Python in its block."""
+
+    __slots__ = ()
 
 
 _stack: ContextVar[tuple[Recorder, ...]] = ContextVar("recorders", default=())
@@ -102,6 +110,11 @@ def pop_journal(journal: "Journal") -> None:
     """Lets `journal` listen no more."""
     pop(journal)
     _journals.set(tuple(other for other in journals() if other is not journal))
+
+
+def who_can(method: str) -> list[Any]:
+    """Those who listen and have a method that not every recorder has."""
+    return [recorder for recorder in listening() if hasattr(recorder, method)]
 
 
 def access(variable: "Variable") -> None:

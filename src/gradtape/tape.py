@@ -1,52 +1,57 @@
 """What gets recorded, when, and by whom: GradientTape."""
 
 import contextlib
-import enum
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any, Self, TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from gradtape import recorders
-from gradtape.batched import alias, chunks
+from gradtape.asking import (
+    Absent,
+    Insisting,
+    UnconnectedGradients,
+    answer,
+    matrix,
+    nothing,
+    seed_of,
+    seeds_of,
+    summed,
+    unconnected_choice,
+    values_of,
+    zeros,
+)
+from gradtape.batched import chunks
 from gradtape.errors import (
-    DTypeError,
     FunctionError,
     NotATensorError,
     ShapeError,
     StructureError,
     TapeStateError,
     TapeUsedError,
-    UnconnectedError,
 )
-from gradtape.explain.causes import Memory, explained
-from gradtape.explain.explanation import Explanation
-from gradtape.explain.journal import Journal
-from gradtape.explain.sweeps import made_of
 from gradtape.jacobians import Seeds, one_by_one, one_hot_rows, together
 from gradtape.ops.op import Op, raw, recorded
 from gradtape.ops.rule import Rule
-from gradtape.recorders import access, listening, local, tracer
-from gradtape.slices import IndexedSlices, Rows, densified, require_dense
+from gradtape.recorders import listening, local, tracer, who_can
+from gradtape.slices import require_dense
 from gradtape.structure import flatten, unflattened
 from gradtape.sweep import Cuts, Edge, sweep
-from gradtape.tensor import Tensor, TensorLike, Value, Variable, as_array, require_value
+from gradtape.tensor import Tensor, TensorLike, Value, Variable
 
-__all__ = ["GradientTape", "UnconnectedGradients", "unconnected_choice"]
+if TYPE_CHECKING:
+    from gradtape.explain.explanation import Explanation
+    from gradtape.explain.held import Held
+    from gradtape.explain.journal import Journal
+    from gradtape.explain.numerics import Checker
+    from gradtape.explain.picture import Picture
+    from gradtape.explain.profile import Profile
+    from gradtape.explain.summary import Summary
+    from gradtape.explain.ways import Memory
 
-
-class UnconnectedGradients(enum.Enum):
-    """What the gradient of a source is that the target does not depend on: None, zeros, or an error.
-
-    >>> gt.UnconnectedGradients("zero")
-    <UnconnectedGradients.ZERO: 'zero'>
-    """
-
-    NONE = "none"
-    ZERO = "zero"
-    RAISE = "raise"
+__all__ = ["GradientTape"]
 
 
 class GradientTape:
@@ -54,8 +59,10 @@ class GradientTape:
 
     persistent: whether `gradient` may be called more than once; watch_accessed_variables: whether trainable
     variables are watched as soon as an op reads them; explain: whether it notes all that happens in its
-    block, so that `explain`, `summary` and `draw` can tell lines of your code. Tapes nest, and belong to the
-    thread that entered them.
+    block, so that `explain`, `summary` and `draw` can tell lines of your code; check_numerics: whether the
+    first op in its block, or derivative in its sweeps, that makes a NaN or an infinity of finite numbers
+    raises NumericsError (see `debugging.check_numerics`). Tapes nest, and belong to the thread that entered
+    them.
 
     >>> x = gt.constant(3.0)
     >>> with gt.GradientTape() as tape:
@@ -67,12 +74,15 @@ class GradientTape:
 
     __slots__ = (
         "__weakref__",
+        "_checker",
         "_edges",
         "_ended",
+        "_held",
         "_journal",
         "_leaves",
         "_live",
         "_persistent",
+        "_profile",
         "_recording",
         "_started",
         "_told",
@@ -84,11 +94,18 @@ class GradientTape:
     )
 
     def __init__(
-        self, persistent: bool = False, watch_accessed_variables: bool = True, *, explain: bool = False
+        self,
+        persistent: bool = False,
+        watch_accessed_variables: bool = True,
+        *,
+        explain: bool = False,
+        check_numerics: bool = False,
     ) -> None:
         self._persistent = persistent
         self._watch_accessed = watch_accessed_variables
-        self._journal = Journal() if explain else None
+        self._journal = _journal() if explain else None
+        self._checker = _checker() if check_numerics else None
+        self._profile: Profile | None = None
         self._started = self._ended = (
             0  # keys that all values made before the block are below, after it above
         )
@@ -105,6 +122,7 @@ class GradientTape:
         self._told = self._watched  # the same, kept when the tape has answered
         self._leaves: set[int] = set()  # tensors that were watched, and not made by an op that was recorded
         self._used = False
+        self._held: list[Held] | None = None  # what it held when it answered, if that is to be told
 
     # -- the block -------------------------------------------------------------------------------------------
 
@@ -118,14 +136,20 @@ class GradientTape:
             self._started = 0
             if self._journal is not None:
                 self._journal.clear()
+            if self._profile is not None:
+                self._profile.clear()
         self._started, self._ended = self._started or recorders.new_key(), 0
         if self._journal is not None:
             self._journal.begins()
+        if self._checker is not None:
+            self._checker.__enter__()
         self._start()
         return self
 
     def __exit__(self, *problem: object) -> None:
         self._stop()
+        if self._checker is not None:
+            self._checker.__exit__()
         self._ended = recorders.new_key()
         if self._journal is not None:
             self._journal.ends()
@@ -133,10 +157,14 @@ class GradientTape:
     def _start(self, place: int | None = None) -> None:
         self._recording = True
         recorders.push(self, place)
+        if self._profile is not None:
+            self._profile.joins(self)
 
     def _stop(self) -> None:
         self._recording = False
         recorders.pop(self)
+        if self._profile is not None:
+            self._profile.leaves()
 
     @contextlib.contextmanager
     def stop_recording(self) -> Iterator[None]:
@@ -228,7 +256,7 @@ class GradientTape:
                     local.watching.add(self)
                 self._live.add(x._key)
                 if self._journal is not None:
-                    self._journal.watches(x._key)
+                    self._journal.watches(x)
 
     def watched_variables(self) -> tuple[Variable, ...]:
         """The variables that this tape watches, in order of their creation; kept after `gradient`.
@@ -323,21 +351,21 @@ class GradientTape:
         """
         self._refuse_if_used("gradient")
         unconnected = unconnected_choice(unconnected_gradients)
-        targets = _values(target, "gradient: target")
-        seeds = _seeds(targets, output_gradients)
+        targets = values_of(target, "gradient: target")
+        seeds = seeds_of(targets, output_gradients)
         flat, rebuild = unflattened(sources)
         for source in flat:
             require_dense(source, "gradient: source")
         absent = self._absent(unconnected, targets, flat)
-        edges = self._taken()
+        edges = self._taken(zip(targets, seeds, strict=True))
         bare = not listening()
-        cotangents = _summed(targets, seeds, bare)
+        cotangents = summed(targets, seeds, bare)
         del seeds  # the sweep frees each cotangent as soon as it has been passed on, these too
         wanted = {source._key for source in flat}
         found = sweep(raw if bare else recorded, edges, cotangents, wanted, self._cuts(absent))
-        return rebuild([_answer(found.get(source._key), source, absent) for source in flat])
+        return rebuild([answer(found.get(source._key), source, absent) for source in flat])
 
-    def explain(self, target: Any, source: TensorLike) -> Explanation:
+    def explain(self, target: Any, source: TensorLike) -> "Explanation":
         """Why the gradient of `target` by `source` is None, or by which ops the two are connected.
 
         target, source: as for `gradient`, but one source. A tape made with `explain=True` remembers what
@@ -353,6 +381,10 @@ class GradientTape:
           ...
         Remedy: call tape.watch(x) before its first use, or make it a gradtape.Variable.
         """
+        from gradtape.explain.causes import (
+            explained,
+        )
+
         targets = [require_dense(x, "explain: target") for x in flatten(target)]
         if not targets:
             raise StructureError("explain: wanted a target, got an empty structure")
@@ -362,12 +394,42 @@ class GradientTape:
             return found
         memory = self._memory()
         with recorders.unheard():
-            seeds = [_seed(x, None) for x in targets]
-            sweep(raw, self._edges.copy(), _summed(targets, seeds, True), {by._key}, memory.cuts)
+            seeds = [seed_of(x, None) for x in targets]
+            sweep(raw, self._edges.copy(), summed(targets, seeds, True), {by._key}, memory.cuts)
         return explained(memory, targets, by)
 
-    def _memory(self) -> Memory:
+    def draw(self, target: Any = (), source: TensorLike | None = None) -> "Picture":
+        """What was recorded as a picture: sources at the top, targets at the bottom, ops between.
+
+        target: a tensor or a structure of them, to draw only what they were made of; source: the way from it
+        to the first target is highlighted. Connections without a derivative are drawn broken. A tape made
+        with `explain=True` shows shapes, what it did not follow, and also what it has answered. In a notebook
+        the picture shows itself; `.save("tape.svg")` or `.save("tape.png")` writes it. The layout comes from
+        Graphviz or fast-sugiyama, PNG from resvg-py: `pip install 'gradtape[draw]'`.
+
+        Raises NotATensorError for what is no tensor, TapeStateError if the tape keeps nothing any more.
+
+        >>> x = gt.Variable(3.0)
+        >>> with gt.GradientTape() as tape:
+        ...     y = gt.sin(x) * x
+        >>> tape.draw(y, x)
+        <picture of 2 ops; .save('tape.svg')>
+        """
+        targets = [require_dense(x, "draw: target") for x in flatten(target)]
+        by = None if source is None else require_dense(source, "draw: source")
+        if self._used and self._journal is None:
+            raise TapeStateError(
+                "draw: this tape has answered, and keeps nothing; draw before gradient, or make it with "
+                "GradientTape(explain=True) or GradientTape(persistent=True)"
+            )
+        from gradtape.explain.draw import drawn
+
+        return drawn(self._memory(), targets, by)
+
+    def _memory(self) -> "Memory":
         """What this tape still knows."""
+        from gradtape.explain.ways import Memory
+
         return Memory(
             None if self._used else self._edges.copy(),
             frozenset(self._live),
@@ -379,6 +441,66 @@ class GradientTape:
             self._journal,
             set() if self._journal is None else self._journal.cuts,
         )
+
+    # -- what it holds, and where time goes ------------------------------------------------------------------
+
+    def summary(self) -> "Summary":
+        """What this tape holds, by op: how many it recorded, and the bytes of arrays that it keeps for them.
+
+        If it was profiled (see `profile`), also where the time goes; if it was made with `explain=True`, also
+        the lines of your code that keep most. `print` it; notebooks show a table. An array counts once, for
+        the op that keeps it first, a view for all that it is a view of, and what is the value of a variable
+        that the tape watches not at all.
+
+        >>> x = gt.Variable(np.ones(1000), name="x")
+        >>> with gt.GradientTape() as tape:
+        ...     y = gt.reduce_sum(gt.sin(x) * x)
+        >>> print(tape.summary())
+        op          count      kept
+        ---------------------------
+        multiply        1  7.81 KiB
+        reduce_sum      1       0 B
+        sin             1       0 B
+        ---------------------------
+        total           3  7.81 KiB
+        Variables hold 7.81 KiB more that the tape needs, with it or without.
+        GradientTape(explain=True) would tell the lines of your code that keep most.
+        """
+        from gradtape.explain.summary import summed_up
+
+        records = self._held if self._used else self._holds()
+        return summed_up(records, self._used, self._profile, self._journal)
+
+    @contextlib.contextmanager
+    def profile(self) -> Iterator[None]:
+        """A block in which every op that runs while the tape records is timed; so are, from then on, its
+        sweeps.
+
+        To be timed, each op is run once more, by itself; what a compiled function takes is timed as it runs,
+        and what draws random numbers, prints, or has a custom derivative is not. `summary` shows it.
+
+        >>> w = gt.Variable(np.ones((100, 100)))
+        >>> with gt.GradientTape() as tape, tape.profile():
+        ...     y = gt.reduce_sum(gt.tanh(w @ w))
+        >>> gradient = tape.gradient(y, w)
+        >>> row = next(row for row in tape.summary().rows if row.op == "matmul")
+        >>> row.records, row.forward.runs, row.forward.flops, row.sweep.flops
+        (1, 1, 2000000.0, 4000000.0)
+        """
+        from gradtape.explain.profile import Profile
+
+        profile = self._profile = self._profile or Profile()
+        was_on, profile.is_on = profile.is_on, True
+        if self._recording:
+            profile.joins(self)
+        try:
+            yield
+        finally:
+            profile.is_on = was_on
+            if not was_on:
+                profile.leaves()
+
+    # -- Jacobians -------------------------------------------------------------------------------------------
 
     def jacobian(
         self,
@@ -419,7 +541,7 @@ class GradientTape:
             "jacobian", x, flat, x.size, None, experimental_use_pfor, chunk_size, progress, absent
         )
         by_source = zip(rows, flat, strict=True)
-        return rebuild([_matrix(g, (*x.shape, *source.shape), source, absent) for g, source in by_source])
+        return rebuild([matrix(g, (*x.shape, *source.shape), source, absent) for g, source in by_source])
 
     def batch_jacobian(
         self,
@@ -472,7 +594,7 @@ class GradientTape:
         )
         if g is not None:
             g = recorded.transpose(g, (1, 0, *range(2, g.ndim)))
-        return _matrix(g, (batch, *inner, *by.shape[1:]), by, absent)
+        return matrix(g, (batch, *inner, *by.shape[1:]), by, absent)
 
     def _one_target(self, name: str, target: TensorLike, at_once: bool) -> Value:
         """The target, if the tape may be asked for its Jacobian."""
@@ -483,7 +605,7 @@ class GradientTape:
                 "GradientTape(persistent=True), or leave experimental_use_pfor as it is"
             )
         require_dense(target, f"{name}: target")
-        return _values(target, f"{name}: target")[0]
+        return values_of(target, f"{name}: target")[0]
 
     def _rows(
         self,
@@ -495,7 +617,7 @@ class GradientTape:
         at_once: bool,
         chunk_size: int | None,
         progress: bool,
-        absent: "Absent",
+        absent: Absent,
     ) -> list[Tensor | None]:
         """The cotangents of the sources for n of the target, with an axis in front that counts them."""
         at_once = at_once or not n
@@ -523,131 +645,65 @@ class GradientTape:
                 "GradientTape(persistent=True) to ask again"
             )
 
-    def _absent(self, choice: UnconnectedGradients, targets: list[Value], sources: list[Value]) -> "Absent":
+    def _absent(self, choice: UnconnectedGradients, targets: list[Value], sources: list[Value]) -> Absent:
         """What a source without a gradient gets; raises already if one of the sources cannot have any."""
         if choice is not UnconnectedGradients.RAISE:
-            return _zeros if choice is UnconnectedGradients.ZERO else _none
-        absent = _Insisting(self._memory(), targets)
+            return zeros if choice is UnconnectedGradients.ZERO else nothing
+        from gradtape.explain.sweeps import made_of
+
+        absent = Insisting(self._memory(), targets)
         reached = made_of(self._edges, [x._key for x in targets if x.dtype.kind in "fc"])
         for source in sources:
             if source._key not in reached:
                 absent(source, source.shape)
         return absent
 
-    def _cuts(self, absent: "Absent") -> Cuts | None:
+    def _cuts(self, absent: Absent) -> Cuts | None:
         """Where a sweep takes down which rules give None, if that is to be explained."""
-        if isinstance(absent, _Insisting):
+        if isinstance(absent, Insisting):
             return absent.memory.cuts
         return None if self._journal is None else self._journal.cuts
 
-    def _taken(self) -> list[Edge]:
-        """The edges to sweep, which a tape that is not persistent then holds no more, nor anything else."""
+    def _taken(self, seeds: Iterable[tuple[Value, Tensor]] = ()) -> list[Edge]:
+        """The edges to sweep, which a tape that is not persistent then holds no more, nor anything else.
+
+        seeds: the targets, and the cotangents that the user gave for them.
+        """
         edges = self._edges.copy() if self._persistent else self._edges
+        kept = None
+        if not self._persistent and (self._journal is not None or self._profile is not None):
+            kept = self._holds()
+        if self._profile is not None:
+            edges = self._profile.timed(edges)
+        checkers: list[Any] = [] if self._checker is None else [self._checker]
+        checkers += [checker for checker in who_can("checked") if checker is not self._checker]
+        if checkers:
+            edges = checkers[0].checked(edges, checkers[1:], seeds)
         if not self._persistent:
             if self._recording:
                 self._stop()
             told = self._told
             self._clear()
-            self._told, self._used = told, True
+            self._told, self._used, self._held = told, True, kept
         return edges
 
+    def _holds(self) -> "list[Held]":
+        """What this tape keeps alive, by record."""
+        from gradtape.explain.held import held
 
-# What a source gets, in this shape, that the target does not depend on.
-Absent: TypeAlias = Callable[[Value, tuple[int, ...]], Tensor | None]
-
-
-def _none(source: Value, shape: tuple[int, ...]) -> None:
-    return None
+        return held(self._edges, self._variables.values())
 
 
-def _zeros(source: Value, shape: tuple[int, ...]) -> Tensor:
-    return Tensor(np.zeros(shape, source.dtype)[()])
+# -- imported when they are asked for, so that a tape without them pays nothing ------------------------------
 
 
-class _Insisting:
-    """Raises for a source without a gradient, and says why, by what the tape knew before its sweep."""
+def _journal() -> "Journal":
+    from gradtape.explain.journal import Journal
 
-    def __init__(self, memory: Memory, targets: list[Value]) -> None:
-        self.memory = memory
-        self._targets = targets
-
-    def __call__(self, source: Value, shape: tuple[int, ...]) -> None:
-        why = explained(self.memory, self._targets, source)
-        raise UnconnectedError(str(why), why)
+    return Journal()
 
 
-def unconnected_choice(choice: UnconnectedGradients | str) -> UnconnectedGradients:
-    """The choice as a member of UnconnectedGradients, or ValueError."""
-    try:
-        return UnconnectedGradients(choice)
-    except ValueError:
-        raise ValueError(f"unconnected_gradients: wanted 'none', 'zero' or 'raise', got {choice!r}") from None
+def _checker() -> "Checker":
+    from gradtape.explain.numerics import Checker
 
-
-def _values(structure: Any, what: str) -> list[Value]:
-    """The values of a structure; variables count as read."""
-    values = [require_value(x, what) for x in flatten(structure)]
-    for x in values:
-        if isinstance(x, Variable):
-            access(x)
-        if x.dtype.kind not in "fc":
-            warnings.warn(
-                f"{what}: {x.dtype} values have no gradient; cast to a floating dtype first", stacklevel=3
-            )
-    return values
-
-
-def _seeds(targets: list[Value], output_gradients: Any) -> list[Tensor]:
-    """The cotangent of each target: ones where none is given."""
-    given = [None] * len(targets) if output_gradients is None else flatten(output_gradients)
-    if len(targets) == 1 and len(given) > 1:
-        given = [output_gradients]  # the one cotangent, as a nested list
-    if len(given) != len(targets):
-        raise ShapeError(
-            f"gradient: {len(targets)} targets, but {len(given)} output_gradients; give one for each"
-        )
-    return [_seed(x, g) for x, g in zip(targets, given, strict=True)]
-
-
-def _summed(targets: list[Value], seeds: list[Tensor], bare: bool) -> dict[int, Any]:
-    """The cotangents to start from, by key, as bare arrays or as tensors."""
-    cotangents: dict[int, Any] = {}
-    for x, seed in zip(targets, seeds, strict=True):
-        if x.dtype.kind in "fc":
-            g = seed._value if bare else seed
-            cotangents[x._key] = cotangents[x._key] + g if x._key in cotangents else g
-    return cotangents
-
-
-def _seed(x: Value, given: TensorLike) -> Tensor:
-    if given is None:
-        shape = x.values.shape if isinstance(x, IndexedSlices) else x.shape
-        return Tensor(np.ones(shape, x.dtype)[()])
-    if isinstance(given, IndexedSlices):
-        given = densified(given)
-    if not isinstance(given, Value):
-        given = Tensor(as_array(given, x.dtype))
-    if given.shape != x.shape:
-        raise ShapeError(f"gradient: output_gradients of shape {given.shape} for a target of shape {x.shape}")
-    if given.dtype != x.dtype:
-        raise DTypeError(
-            f"gradient: output_gradients of dtype {given.dtype} for a target of {x.dtype}; cast it"
-        )
-    if isinstance(given, Variable):
-        access(given)
-    if isinstance(x, IndexedSlices):  # known by its values, each of which is added into the row of its index
-        given = recorded.gather(given, x.indices)
-    return alias(given)
-
-
-def _matrix(g: Tensor | None, shape: tuple[int, ...], source: Value, absent: Absent) -> Tensor | None:
-    """Swept rows as a Jacobian of this shape; zeros, or None, where there are none."""
-    return absent(source, shape) if g is None else recorded.reshape(recorded.convert_to_tensor(g), shape)
-
-
-def _answer(g: Any, source: Value, absent: Absent) -> Tensor | IndexedSlices | None:
-    if g is None:
-        return absent(source, source.shape)
-    if isinstance(g, (Rows, IndexedSlices)):
-        return g.slices() if isinstance(g, Rows) else g
-    return alias(g) if isinstance(g, Tensor) else Tensor(g)
+    return Checker()

@@ -1,6 +1,7 @@
 """A compiled run that tapes hear of: as of one op, whose derivative is compiled too."""
 
 from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from gradtape.compile.kinds import Given
 from gradtape.compile.paths import Branch, Diverged, Paths, Ran
 from gradtape.compile.trace import SEEN, End
 from gradtape.ops.op import recorded
-from gradtape.recorders import access, is_followed, listening
+from gradtape.recorders import access, is_followed, listening, who_can
 from gradtape.replay import Replaying
 from gradtape.slices import IndexedSlices
 from gradtape.structure import flatten, unflattened
@@ -29,7 +30,12 @@ def run_and_told(
     """
     tensors = [x for x in call.tensors if isinstance(x, Tensor)]
     derived = bool(paths.variables or paths.captures) or any(is_followed(x._key) for x in tensors)
-    return told(paths, paths.run(call.arrays, derived), f, call, args, keywords)
+    profiles = who_can("ran")
+    start = perf_counter()
+    ran = paths.run(call.arrays, derived)
+    for profile in profiles:
+        profile.ran(name_of(f), perf_counter() - start)
+    return told(paths, ran, f, call, args, keywords)
 
 
 def told(

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
 from gradtape.announce import name_of
-from gradtape.batched import Mapping
 from gradtape.compile.derived import run_and_told, told
 from gradtape.compile.direct import FAILED
 from gradtape.compile.explain import explained, graphs, title
@@ -31,16 +30,13 @@ from gradtape.compile.kinds import (
 from gradtape.compile.paths import Diverged, Paths
 from gradtape.compile.record import run_recorded
 from gradtape.errors import ArgumentError, FunctionError
-from gradtape.explain.journal import Journal
-from gradtape.forward import ForwardAccumulator
-from gradtape.recorders import listening, tracer
+from gradtape.recorders import HearsEachOp, listening, tracer
 
 __all__ = ["Function", "function"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MOST_PATHS = 64
 _MANY_KINDS = 64
-_HEARS_EACH_OP = (Mapping, ForwardAccumulator, Journal)  # in whose blocks functions run in Python
 _OFF = os.environ.get("GRADTAPE_COMPILE", "").lower() in ("off", "0", "false")
 
 
@@ -199,7 +195,7 @@ class Function:
             args = with_signature(self.python_function, self._name, self.input_signature, args, keywords)
             keywords = {}
         stack = listening()
-        if _OFF or tracer() is not None or any(isinstance(r, _HEARS_EACH_OP) for r in stack):
+        if _OFF or tracer() is not None or any(isinstance(r, HearsEachOp) for r in stack):
             return self.python_function(*args, **keywords)
         call = given(args, keywords, self._reduce_retracing)
         learned = self._learned

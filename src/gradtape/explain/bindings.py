@@ -6,8 +6,9 @@ from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 from gradtape.callers import Site
+from gradtape.tensor import Value
 
-__all__ = ["Binding", "bindings", "name_of"]
+__all__ = ["Binding", "bindings", "name_of", "names_of"]
 
 _ENDS = ("POP_TOP", "RETURN_", "POP_JUMP", "JUMP_", "FOR_ITER", "STORE_")  # a statement, or half of one
 
@@ -49,6 +50,15 @@ def _named(frame: FrameType, value: Any) -> Iterator[tuple[FrameType, str]]:
 
 def _is_plain(x: Any) -> bool:
     return not isinstance(x, type) and type(x).__module__ not in ("builtins", "types")
+
+
+def names_of(frame: FrameType) -> dict[int, tuple[str, Value]]:
+    """The names that running code has for tensors and variables, and these, by key; the nearest name wins."""
+    found: dict[int, tuple[str, Value]] = {}
+    for _, name, value in _owners(frame):
+        if isinstance(value, Value) and name.isidentifier() and not name.startswith("_"):
+            found.setdefault(value._key, (name, value))
+    return found
 
 
 def name_of(frame: FrameType, value: Any) -> str | None:

@@ -1,48 +1,26 @@
 """Finding out why a gradient is None, by what a tape still knows and by what the user's code calls things."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from gradtape.callers import frame_of_caller
+from gradtape.callers import frame_of_caller, place
 from gradtape.explain.bindings import Binding, bindings, name_of
-from gradtape.explain.explanation import KINDS, Explanation, Step, place
+from gradtape.explain.explanation import KINDS, Explanation, Step
 from gradtape.explain.journal import Journal
 from gradtape.explain.sweeps import made_of
 from gradtape.explain.ways import (
     Leaf,
     Link,
+    Memory,
     Way,
     first_use,
     leaves,
     ops,
     origin,
-    ways_by_edges,
-    ways_by_journal,
+    ways_of,
 )
-from gradtape.sweep import Cuts, Edge
 from gradtape.tensor import Value, Variable
 
-__all__ = ["Memory", "explained"]
-
-
-class Memory(NamedTuple):
-    """What a tape still knows.
-
-    edges: those recorded, None once it has answered; live: the keys that it follows; variables: those that it
-    has watched; told: the keys of what it was told to watch; watches_accessed: whether it watches what is
-    read; started, ended: keys that all values made before its block are below, and after it (0 while it
-    lasts) above; journal: what happened, if it was to be noted; cuts: where rules are known to give None.
-    """
-
-    edges: Sequence[Edge] | None
-    live: frozenset[int]
-    variables: Mapping[int, Variable]
-    told: Collection[int]
-    watches_accessed: bool
-    started: int
-    ended: int
-    journal: Journal | None
-    cuts: Cuts
+__all__ = ["explained"]
 
 
 def explained(memory: Memory, targets: Sequence[Value], source: Value) -> Explanation:
@@ -61,13 +39,7 @@ class _Case:
         self.target = target
         self.source = source
         self.frame = frame_of_caller()
-        if self.journal is None:
-            ways = ways_by_edges(memory.edges or (), source._key, memory.cuts)
-        else:
-            ways = ways_by_journal(
-                self.journal, source._key, target._key, memory.watches_accessed, memory.cuts
-            )
-        self.way: Way | None = ways.get(target._key)
+        self.way: Way | None = ways_of(memory, target._key, source._key).get(target._key)
         self.links = self.way.links() if self.way else []
 
     # -- one cause after the other ---------------------------------------------------------------------------
@@ -85,7 +57,7 @@ class _Case:
                 op = made or (self.journal and first_use(self.journal, x._key))
                 if not op:
                     return self._said(kind, what=str(x.dtype))
-                at = Link(op.op.name, op.site)
+                at = Link(op.op.title, op.site)
                 details = [f"{at.op} {'made' if made else 'got'} it at {_place(at)}"]
                 return self._said(kind, at, what=str(x.dtype), details=details)
         return None
@@ -229,7 +201,7 @@ def _place(at: Link) -> str:
 
 
 def _named(journal: Journal, leaf: Leaf) -> str:
-    name = journal.variables[leaf.key][0] if leaf.key in journal.variables else "a tensor"
+    name = journal.variables[leaf.key].name if leaf.key in journal.variables else "a tensor"
     return f"{name} (by {leaf.op}, {place(leaf.site)})" if leaf.site else name
 
 

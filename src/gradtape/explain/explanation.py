@@ -1,12 +1,11 @@
 """What an explanation of a gradient says: for each kind of cause a headline and a remedy."""
 
-import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gradtape.callers import Site
+from gradtape.callers import short
 
-__all__ = ["KINDS", "Explanation", "Step", "Words", "place"]
+__all__ = ["KINDS", "Explanation", "Step", "Words"]
 
 
 class Words(NamedTuple):
@@ -52,7 +51,7 @@ KINDS = {
     ),
     "no_derivative": Words(
         "is None: {op} lets no derivative through",
-        "rounding, comparing and choosing are constant between jumps; use smooth ops on the way from {source}",
+        "rounding, comparing and choosing are constant between jumps; use smooth ops from {source} on",
     ),
     "integer_cast": Words(
         "is None: it goes through {what}, and derivatives end at integers and booleans",
@@ -97,7 +96,7 @@ class Step(NamedTuple):
     line: int | None
 
     def __str__(self) -> str:
-        return self.op if self.filename is None else f"{self.op} ({_short(self.filename)}:{self.line})"
+        return self.op if self.filename is None else f"{self.op} ({short(self.filename)}:{self.line})"
 
 
 @dataclass(frozen=True)
@@ -124,22 +123,6 @@ class Explanation:
         if self.remedy:
             lines.append(f"Remedy: {self.remedy}.")
         return "\n".join(lines)
-
-
-def place(site: Site) -> str:
-    """A line of the user's code, as it is shown: where it stands, and what it says."""
-    text = site.text
-    where = f"{_short(site.filename)}:{site.line}"
-    return f"{where}: {text}" if text else where
-
-
-def _short(filename: str) -> str:
-    """A file's path as seen from here, if that is shorter."""
-    try:
-        seen = os.path.relpath(filename)
-    except ValueError:  # on another drive
-        return filename
-    return filename if filename.startswith("<") or seen.startswith("..") else seen
 
 
 def _way(path: tuple[Step, ...]) -> str:

@@ -11,7 +11,7 @@ from gradtape.ops.op import Op
 from gradtape.sweep import Cuts
 from gradtape.tensor import Value, Variable
 
-__all__ = ["Assigned", "Heard", "Journal", "Left", "Like", "Reset", "Watched", "heard"]
+__all__ = ["Assigned", "Heard", "Journal", "Left", "Like", "Read", "Reset", "Watched", "heard"]
 
 Like: TypeAlias = tuple[tuple[int, ...], np.dtype[Any]]  # a shape and a dtype
 
@@ -73,7 +73,16 @@ class Watched(NamedTuple):
     """The tape was told to watch a value."""
 
     key: int
+    like: Like
     site: Site
+
+
+class Read(NamedTuple):
+    """A variable that was read."""
+
+    name: str
+    is_trainable: bool
+    like: Like
 
 
 class Reset(NamedTuple):
@@ -83,13 +92,14 @@ class Reset(NamedTuple):
 
 
 _NONE: dict[int, Any] = {}
+_FLOAT_SECOND: dict[int, Any] = {1: float}  # of y * 2.0, which is too common to be found out each time
 
 
-class Journal:
+class Journal(recorders.HearsEachOp):
     """A recorder that keeps no value, but the order of what happened in a tape's block.
 
-    events: ops, as tuples of the fields of Heard, and the other kinds above. variables: the name of each that
-    was read, and whether it is trainable, by key; cuts: between which values rules gave None in
+    events: ops, as tuples of the fields of Heard, and the other kinds above. variables: those that were
+    read, by key; cuts: between which values rules gave None in
     a sweep; block: where the tape's block begins.
     """
 
@@ -100,7 +110,7 @@ class Journal:
 
     def clear(self) -> None:
         self.events: list[Any] = []
-        self.variables: dict[int, tuple[str, bool]] = {}
+        self.variables: dict[int, Read] = {}
         self.cuts: Cuts = set()
         self.paused: Site | None = None
         self.block: Site | None = None
@@ -118,12 +128,19 @@ class Journal:
             if type(keys[-1]) is tuple
             else (out.shape, out.dtype)
         )
-        loose = _loose(keys, values, op.operands) if 0 in keys else _NONE
+        loose = _NONE
+        if 0 in keys:
+            if op.operands == 2 and keys[0] and type(values[1]) is float:
+                loose = _FLOAT_SECOND
+            else:
+                loose = _loose(keys, values, op.operands)
         self.events.append((op, keys, like, frame.f_code, frame.f_lasti, self.paused, loose))
 
     def accessed(self, variable: Variable) -> None:
-        """Notes the name of a variable that an op is about to read."""
-        self.variables[variable._key] = variable.name, variable.trainable
+        """Notes a variable that an op is about to read."""
+        if variable._key not in self.variables:
+            like = variable.shape, variable.dtype
+            self.variables[variable._key] = Read(variable.name, variable.trainable, like)
 
     def follows(self, key: int) -> bool:
         """Nothing: derivatives are the tape's business."""
@@ -151,9 +168,9 @@ class Journal:
         """Hears that the tape forgets what it has recorded."""
         self.events.append(Reset(site_of(frame_of_caller())))
 
-    def watches(self, key: int) -> None:
-        """Hears that the tape watches the value of this key from now on."""
-        self.events.append(Watched(key, site_of(frame_of_caller())))
+    def watches(self, value: Value) -> None:
+        """Hears that the tape watches a value from now on."""
+        self.events.append(Watched(value._key, (value.shape, value.dtype), site_of(frame_of_caller())))
 
     def left(self, value: Value, how: str) -> None:
         """Hears that a value becomes a bare array or a number, by `how`."""
@@ -170,9 +187,9 @@ def heard(event: Any) -> Heard | None:
 
 
 def _loose(keys: tuple[Any, ...], values: tuple[Any, ...], n: int) -> dict[int, Any]:
-    found: dict[int, Any] = {}
-    for i in range(n):
-        if not keys[i] and values[i] is not None:
-            value = values[i]
-            found[i] = (value.shape, value.dtype) if hasattr(value, "dtype") else type(value)
-    return found
+    places = [i for i in range(n) if not keys[i] and values[i] is not None]
+    return {i: _like(values[i]) for i in places}
+
+
+def _like(value: Any) -> Any:
+    return (value.shape, value.dtype) if hasattr(value, "dtype") else type(value)

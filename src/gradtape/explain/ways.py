@@ -1,28 +1,47 @@
 """What became of a value, op by op: where there is a way from it, and what cuts derivatives on that way."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from gradtape.callers import Site
-from gradtape.explain.journal import Assigned, Heard, Journal, Left, Reset, Watched, heard
+from gradtape.explain.connections import happened
+from gradtape.explain.journal import Assigned, Heard, Journal, Left, heard
 from gradtape.sweep import Cuts, Edge
+from gradtape.tensor import Variable
 
-__all__ = ["Leaf", "Link", "Way", "first_use", "leaves", "ops", "origin", "ways_by_edges", "ways_by_journal"]
+__all__ = ["Leaf", "Link", "Memory", "Way", "first_use", "leaves", "ops", "origin", "ways_of"]
 
-_CUTTERS = {"discrete_cast": "integer_cast", "stop_gradient": "stop_gradient"}
+
+class Memory(NamedTuple):
+    """What a tape still knows.
+
+    edges: those recorded, None once it has answered; live: the keys that it follows; variables: those that it
+    has watched; told: the keys of what it was told to watch; watches_accessed: whether it watches what is
+    read; started, ended: keys that all values made before its block are below, and after it (0 while it
+    lasts) above; journal: what happened, if it was to be noted; cuts: where rules are known to give None.
+    """
+
+    edges: Sequence[Edge] | None
+    live: frozenset[int]
+    variables: Mapping[int, Variable]
+    told: Collection[int]
+    watches_accessed: bool
+    started: int
+    ended: int
+    journal: Journal | None
+    cuts: Cuts
 
 
 class Link(NamedTuple):
     """One op on a way; broken: the kind of cause that cuts the derivative there, if one does; what: more of
-    it.
+    it; at: the op's place in the journal, or the key of its result.
     """
 
     op: str
     site: Site | None
     broken: str | None = None
     what: str = ""
+    at: Any = None
 
 
 class Way(NamedTuple):
@@ -50,12 +69,19 @@ class Way(NamedTuple):
 _HERE = Way((0, 0), None, None)
 
 
+def ways_of(memory: Memory, target: int, source: int) -> dict[int, Way]:
+    """The best way to every value that came of the source, by key, as far as a tape knows."""
+    if memory.journal is None:
+        return ways_by_edges(memory.edges or (), source, memory.cuts)
+    return ways_by_journal(memory.journal, source, target, memory.watches_accessed, memory.cuts)
+
+
 def ways_by_edges(edges: Sequence[Edge], source: int, cuts: Cuts) -> dict[int, Way]:
     """The best way to every value that came of the source, by key, as far as a tape has recorded it."""
     ways = {source: _HERE}
     for key, operand, rule, *_ in edges:
         if operand in ways:
-            link = Link(rule.op.name, None, "own_rule" if (key, operand) in cuts else None)
+            link = Link(rule.op.title, None, "own_rule" if (key, operand) in cuts else None, at=key)
             for result in key if type(key) is tuple else (key,):
                 _take(ways, result, ways[operand].on(link))
     return ways
@@ -70,98 +96,54 @@ def ways_by_journal(
     journal: Journal, source: int, target: int, watches_accessed: bool, cuts: Cuts
 ) -> dict[int, Way]:
     """The same by all that happened in a tape's block, also where the tape did not record it."""
-    return _Walk(journal, source, target, watches_accessed, cuts).ways
+    ways = {source: _HERE}
+    outside: list[tuple[Left, Way]] = []
+    made: set[int] = set()
 
-
-class _Walk:
-    """From the first event to the last: ways from the source, what the tape follows, what has left it."""
-
-    def __init__(
-        self, journal: Journal, source: int, target: int, watches_accessed: bool, cuts: Cuts
-    ) -> None:
-        self.journal = journal
-        self.watches_accessed = watches_accessed
-        self.cuts = cuts
-        self.ways = {source: _HERE}
-        self._live: set[int] = set()
-        self._once_live: set[int] = set()
-        self._made: set[int] = set()
-        self._outside: list[tuple[Left, Way]] = []
-        self._watched = {e.key for e in journal.events if isinstance(e, Watched)}
-        resets = [i for i, e in enumerate(journal.events) if isinstance(e, Reset)]
-        for i, event in enumerate(journal.events):
-            if isinstance(event, Reset):
-                self._live.clear()
-            elif isinstance(event, Watched):
-                self._live.add(event.key)
-            elif isinstance(event, Assigned):
-                self._assigned(event)
-            elif isinstance(event, Left):
-                if event.key in self.ways:
-                    link = Link(event.how, event.site, "numpy", event.how)
-                    self._outside.append((event, self.ways[event.key].on(link, guess=1)))
-            else:
-                self._heard(Heard(*event), bool(resets) and i < resets[-1])
-            self._once_live |= self._live if isinstance(event, Watched) else set()
-        for left, way in self._outside:
-            if self._is_fresh(target, left):
-                _take(self.ways, target, way)
-
-    def _assigned(self, event: Assigned) -> None:
-        if event.key in self.ways:
-            name = self.journal.variables.get(event.variable, ("the variable", True))[0]
-            link = Link("assign", event.site, "assigned", name)
-            _take(self.ways, event.variable, self.ways[event.key].on(link))
-
-    def _heard(self, op: Heard, forgotten: bool) -> None:
-        rules = {rule.index for rule in op.op.rules}
-        for _, key in op.operands:
-            name, trainable = self.journal.variables.get(key, ("", False))
-            if name and trainable and self.watches_accessed and not op.paused:
-                self._live.add(key)
-        follows = not op.paused and any(i in rules and key in self._live for i, key in op.operands)
-        came_back = [way for left, way in self._outside if self._may_hold(op, left)]
-        for result, (_, dtype) in op.results:
-            if result in self._made:  # by the ops of a function that has a derivative of its own
-                self.ways.pop(result, None)
-            for i, operand in op.operands:
-                if operand in self.ways:
-                    broken = self._broken(op, operand, i in rules, dtype, forgotten)
-                    what = f"a cast to {dtype}" if broken == "integer_cast" else ""
-                    link = Link(op.op.name, op.site, broken, what)
-                    _take(self.ways, result, self.ways[operand].on(link))
-            for way in came_back:
-                _take(self.ways, result, way.on(Link(op.op.name, op.site)))
-            if follows and dtype.kind in "fc":
-                self._live.add(result)
-        self._made.update(result for result, _ in op.results)
-
-    def _broken(
-        self, op: Heard, operand: int, has_rule: bool, dtype: np.dtype[Any], forgotten: bool
-    ) -> str | None:
-        """What cuts the derivative between an operand and a result of this dtype, if anything does."""
-        if not has_rule or dtype.kind not in "fc":
-            return _CUTTERS.get(op.op.name, "no_derivative")
-        if op.paused:
-            return "stop_recording"
-        if forgotten:
-            return "reset"
-        if operand not in self._live and self.ways[operand] is _HERE:
-            if operand in self._once_live:
-                return "reset"
-            return "watched_late" if operand in self._watched else "unwatched"
-        return "own_rule" if (op.keys[-1], operand) in self.cuts else None
-
-    def _is_fresh(self, key: int, left: Left) -> bool:
+    def is_fresh(key: int, left: Left) -> bool:
         """Whether a tensor was made by no op, after something had left the tape."""
-        return key > left.then and key not in self._made and key not in self.journal.variables
+        return key > left.then and key not in made and key not in journal.variables
 
-    def _may_hold(self, op: Heard, left: Left) -> bool:
-        """Whether an operand of the op may have been made of what left: a constant that came up since."""
-        return any(self._is_fresh(key, left) for _, key in op.operands) or any(
-            like in (float, complex) if left.is_number and isinstance(like, type) else _is_float_array(like)
-            for like in op.loose.values()
-        )
+    for at, event in happened(journal, watches_accessed, cuts):
+        if isinstance(event, Assigned):
+            if event.key in ways:
+                name = journal.variables.get(event.variable, ("the variable", True))[0]
+                _take(
+                    ways, event.variable, ways[event.key].on(Link("assign", event.site, "assigned", name, at))
+                )
+        elif isinstance(event, Left):
+            if event.key in ways:
+                way = ways[event.key].on(Link(event.how, event.site, "numpy", event.how, at), guess=1)
+                if not any(other.is_number == event.is_number and w.cost <= way.cost for other, w in outside):
+                    outside.append((event, way))
+        else:
+            op = event.op
+            results = {result for result, _ in op.results}
+            for result in results & made:  # by the ops of a function that has a derivative of its own
+                ways.pop(result, None)
+            for c in event.connections:
+                if c.operand in ways:
+                    way = ways[c.operand]
+                    broken = c.cut or (c.idle if way is _HERE else None)
+                    what = f"a cast to {c.dtype}" if broken == "integer_cast" else ""
+                    _take(ways, c.result, way.on(Link(op.op.title, op.site, broken, what, at)))
+            for left, way in outside:
+                if any(is_fresh(key, left) for _, key in op.operands) or _is_loose(op, left):
+                    for result in results:
+                        _take(ways, result, way.on(Link(op.op.title, op.site, at=at)))
+            made |= results
+    for left, way in outside:
+        if is_fresh(target, left):
+            _take(ways, target, way)
+    return ways
+
+
+def _is_loose(op: Heard, left: Left) -> bool:
+    """Whether an operand of the op was no tensor, and may have been made of what left."""
+    return any(
+        like in (float, complex) if isinstance(like, type) and left.is_number else _is_float_array(like)
+        for like in op.loose.values()
+    )
 
 
 def _is_float_array(like: Any) -> bool:
@@ -202,5 +184,5 @@ def leaves(journal: Journal, target: int) -> list[Leaf]:
         for key in made:
             del needed[key]
         if made:
-            needed.update({key: Leaf(key, op.op.name, op.site) for _, key in op.operands})
+            needed.update({key: Leaf(key, op.op.title, op.site) for _, key in op.operands})
     return list(needed.values())

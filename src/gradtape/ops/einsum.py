@@ -64,6 +64,7 @@ def _collapse_lower(xp: Namespace, x: Any, labels: str, to: str) -> Any:
 
 
 @op(
+    title="einsum",
     vjp=_collapse_vjp,
     dtypes="efdFD",
     jvp=LINEAR,
@@ -169,6 +170,7 @@ def _laid(xp: Namespace, x: Any, labels: str, to: str) -> Any:
 
 
 @op(
+    title="einsum",
     promote=("a", "b"),
     vjp=(
         lambda xp, g, b, left, right, to: xp._contract(g, xp.conj(b), to, right, left),

@@ -247,6 +247,7 @@ _READS += [Sample((), index=()), Sample((), index=(None, ...)), Sample((0, 2), i
 
 
 @op(
+    title="getitem",
     vjp=lambda xp, g, index, x_shape: xp.scatter_at(g, index, x_shape),
     jvp=LINEAR,
     batch=_read_behind,
@@ -368,6 +369,7 @@ def _written(xp: Namespace, g: Any, index: Index, v_shape: tuple[int, ...]) -> A
 
 
 @op(
+    title="setitem",
     promote=("x", "v"),
     vjp=(
         lambda xp, g, index: xp.write_at(g, 0.0, index),
@@ -458,6 +460,7 @@ def _write_each(xp: Namespace, x: Any, v: TensorLike, index: Any) -> Tensor:
 
 
 @op(
+    title="where",
     differentiable=False,
     varies=True,
     samples=[

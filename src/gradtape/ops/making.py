@@ -190,6 +190,7 @@ def _as_type(x: Array, dtype: DTypeLike) -> Array:
 
 
 @op(
+    title="cast",
     vjp=lambda xp, g: g,
     jvp=LINEAR,
     batch=LEADING,
@@ -207,7 +208,11 @@ def smooth_cast(x: TensorLike, dtype: DTypeLike) -> Array:
 
 
 @op(
-    differentiable=False, batch=LEADING, samples=[Sample((3, 4), "int32"), Sample((), "bool")], dtypes="efdFD"
+    title="cast",
+    differentiable=False,
+    batch=LEADING,
+    samples=[Sample((3, 4), "int32"), Sample((), "bool")],
+    dtypes="efdFD",
 )
 def discrete_cast(x: TensorLike, dtype: DTypeLike) -> Array:
     """`cast` to an integer dtype or to bool, which no tape follows.

@@ -82,23 +82,25 @@ R = TypeVar("R")
 class Op:
     """A declaration: what an op is called, does, and how it is differentiated.
 
-    rules: one Rule per operand that has a derivative; broadcasts: elementwise, so that NumPy's broadcasting
-    stretches the operands, and the rules are diagonal; arity: how many operands there are up to the last that
-    has a rule; jvp(xp, tangents, values): the tangent of the result (a list of them, for several) from those
-    of the operands (None where there is none) and the values of a record, where it is not to be had by
-    transposing the rules; batch(xp, ...): the results for many examples, of operands that have their axis in
-    front; lower(xp, ...): the same result in terms of ops that the compiler knows; operands, statics: how
-    many of each a record begins with (0 for an op that is only told of, since others computed its results);
-    variadic: the operands go to the forward as one list; pure: its results follow from its operands, and it
-    does nothing else; varies: the shape of its results depends on the values of its operands; samples,
-    dtypes: by what calls, in which dtypes, the tests check it; primitive: False for an op that is written in
-    terms of others and so needs no rules.
+    title: what users know it as, if that is a composite that it is a part of; rules: one Rule per operand
+    that has a derivative; broadcasts: elementwise, so that NumPy's broadcasting stretches the operands,
+    and the rules are diagonal; arity: how many operands there are up to the last that has a rule; jvp(xp,
+    tangents, values): the tangent of the result (a list of them, for several) from those of the operands
+    (None where there is none) and the values of a record, where it is not to be had by transposing the
+    rules; batch(xp, ...): the results for many examples, of operands that have their axis in front;
+    lower(xp, ...): the same result in terms of ops that the compiler knows; operands, statics: how many
+    of each a record begins with (0 for an op that is only told of, since others computed its results);
+    variadic: the operands go to the forward as one list; pure: its results follow from its operands, and
+    it does nothing else; varies: the shape of its results depends on the values of its operands; samples,
+    dtypes: by what calls, in which dtypes, the tests check it; primitive: False for an op that is written
+    in terms of others and so needs no rules.
     """
 
     def __init__(
         self, name: str, forward: Forward, samples: Sequence[Sample], dtypes: str, primitive: bool = True
     ) -> None:
         self.name = name
+        self.title = name
         self.forward = forward
         self.rules: tuple[Rule, ...] = ()
         self.broadcasts = False
@@ -285,6 +287,7 @@ def op(
     rows: Mapping[str, Forward] = MappingProxyType({}),
     lower: Forward | None = None,
     varies: bool = False,
+    title: str | None = None,
 ) -> Callable[[Callable[P, Any]], Callable[P, Tensor]]:
     """Declares an op by its forward, which the decorated function is, and its vector-Jacobian products.
 
@@ -310,7 +313,8 @@ def op(
     Jacobian need not multiply by the identity. lower: `rule(xp, ...)`, which gets the operands and the static
     attributes and returns the result in terms of ops that the compiler knows (see docs/function.md), or
     NotImplemented; without it, compiled functions run the op by NumPy. varies: the shape of the result
-    depends on values, so that a compiled function looks at it.
+    depends on values, so that a compiled function looks at it. title: what users know the op as, where they
+    call another that is made of it.
 
     >>> @gt.extending.op(vjp=lambda xp, g: xp.mirrored(g), jvp=gt.extending.LINEAR)
     ... def mirrored(x: gt.extending.TensorLike) -> gt.extending.Array:
@@ -339,6 +343,7 @@ def op(
         made.batch = _along_axis(made.name, layout) if batch == ALONG_AXIS else batch
         made.lower = lower
         made.varies = varies
+        made.title = title or made.name
         made.operands = layout.operands
         made.statics = len(layout.names) - layout.operands
         made.variadic = layout.variadic

@@ -90,6 +90,7 @@ def argsort(values: TensorLike, axis: int = -1, direction: str = "ASCENDING", st
 
 
 @op(
+    title="top_k",
     differentiable=False,
     batch=VECTORS,
     samples=[Sample((5,), k=2), Sample((2, 3), k=0)],

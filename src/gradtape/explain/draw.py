@@ -1,0 +1,197 @@
+"""A tape's computation as a graph to be drawn: sources, ops, targets, and what connects them or does not."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from gradtape.callers import frame_of_caller
+from gradtape.explain.bindings import names_of
+from gradtape.explain.connections import Connection, Ran, happened
+from gradtape.explain.folding import folded
+from gradtape.explain.journal import Assigned, Journal, Left, Watched
+from gradtape.explain.picture import Link, Node, Picture
+from gradtape.explain.ways import Memory, Way, ways_of
+from gradtape.tensor import Value
+
+__all__ = ["drawn"]
+
+_CUTS = {
+    "no_derivative": "no derivative",
+    "integer_cast": "to integers",
+    "stop_gradient": "cut off",
+    "stop_recording": "not recorded",
+    "reset": "before reset",
+    "own_rule": "rule gives None",
+    "unwatched": "not watched",
+    "watched_late": "watched too late",
+    "numpy": "left the tape",
+    "assigned": "assigned",
+}
+
+
+def drawn(memory: Memory, targets: Sequence[Value], source: Value | None) -> Picture:
+    """What the targets were made of (all that was computed, if there are none), with the way from the source
+    to the first of them, and repetitive chains folded.
+    """
+    sketch = _Sketch(memory, targets, source)
+    if memory.journal is None:
+        sketch.from_edges()
+    else:
+        sketch.from_journal(memory.journal)
+    return folded(sketch.finished())
+
+
+class _Sketch:
+    """A picture in the making. Ops are known by their places in the journal, or by the keys of their results;
+    all else by what it is and its key.
+    """
+
+    def __init__(self, memory: Memory, targets: Sequence[Value], source: Value | None) -> None:
+        self.memory = memory
+        self.targets = targets
+        self.source = source
+        self.names = names_of(frame_of_caller())
+        self.nodes: dict[Hashable, Node] = {}
+        self.links: dict[tuple[Hashable, Hashable], Link] = {}
+        self.maker: dict[int, Hashable] = {}  # the node that each value came from last
+        self.unread: dict[int, Hashable] = {}  # of values that nobody has read yet
+        self.way: Way | None = None
+        if source is not None and targets:
+            self.way = ways_of(memory, targets[0]._key, source._key).get(targets[0]._key)
+
+    # -- what happened ---------------------------------------------------------------------------------------
+
+    def from_edges(self) -> None:
+        for key, operand, rule, *_ in self.memory.edges or ():
+            if key not in self.nodes:
+                self._op(
+                    key, rule.op.title, [(k, self._known(k)) for k in (key if type(key) is tuple else (key,))]
+                )
+            broken = "own_rule" if (key, operand) in self.memory.cuts else None
+            self._link(self._from(operand, "source"), key, broken)
+
+    def from_journal(self, journal: Journal) -> None:
+        watched = {e.key: e.like for e in journal.events if isinstance(e, Watched)}
+        known = {key: read.like for key, read in journal.variables.items()} | watched
+        on_way = {link.at for link in self.way.links()} if self.way else set()
+        for at, event in happened(journal, self.memory.watches_accessed, self.memory.cuts):
+            if isinstance(event, Assigned):
+                name = journal.variables[event.variable].name if event.variable in journal.variables else ""
+                self._op(at, "assign", [(event.variable, None)], name)
+                self._link(self._from(event.key, "constant"), at, "assigned")
+            elif isinstance(event, Left):
+                if at in on_way:
+                    self._op(at, event.how, [])
+                    self._link(self._from(event.key, "constant"), at, "numpy")
+            elif event.op.results:
+                self._ran(at, event, journal, known)
+
+    def _ran(self, at: int, ran: Ran, journal: Journal, known: Mapping[int, Any]) -> None:
+        op = ran.op
+        starts = {}
+        for _, key in op.operands:
+            kind = "source" if key in known else "constant"
+            starts[key] = self._from(key, kind, known.get(key), journal)
+        self._op(at, op.op.title, list(op.results))
+        for key, start in starts.items():
+            self._link(start, at, self._break([c for c in ran.connections if c.operand == key]))
+        for i, like in op.loose.items():
+            if not isinstance(like, type) and like[0]:
+                self.nodes[at, i] = Node((at, i), "constant", ("array", _spec(like)))
+                self._link((at, i), at, None)
+
+    def _break(self, connections: Sequence[Connection]) -> str | None:
+        """What cuts an operand off from all results of an op, if derivatives flowed through it until then."""
+        first = connections[0]
+        cut = first.cut if all(c.cut for c in connections) else None
+        if first.idle:
+            is_source = self.source is not None and first.operand == self.source._key
+            return (cut or first.idle) if is_source else None
+        return cut
+
+    # -- nodes and links -------------------------------------------------------------------------------------
+
+    def _op(self, at: Hashable, name: str, results: Sequence[tuple[int, Any]], detail: str = "") -> None:
+        likes = [_spec(like) for _, like in results if like]
+        shown = [f"{likes[0]} and {len(likes) - 1} more"] if likes[2:] else likes
+        self.nodes[at] = Node(at, "op", (name, *([detail] if detail else []), *shown))
+        for key, _ in results:
+            self.maker[key] = at
+            self.unread[key] = at
+
+    def _from(self, key: int, kind: str, like: Any = None, journal: Journal | None = None) -> Hashable:
+        """The node that an operand comes from."""
+        self.unread.pop(key, None)
+        if key not in self.maker:
+            self.maker[key] = self._leaf(key, kind, like, journal)
+        return self.maker[key]
+
+    def _leaf(self, key: int, kind: str, like: Any = None, journal: Journal | None = None) -> Hashable:
+        at = "leaf", key
+        is_source = kind == "source" or (self.source is not None and key == self.source._key)
+        name = self.names[key][0] if key in self.names else ""
+        if not name and key in self.memory.variables:
+            name = self.memory.variables[key].name
+        like = like or self._known(key)
+        lines = (name or ("tensor" if is_source else "constant"), *([_spec(like)] if like else []))
+        self.nodes[at] = Node(at, "source" if is_source else "constant", lines)
+        return at
+
+    def _known(self, key: int) -> Any:
+        """The shape and dtype of a value that the code which asks has a name for."""
+        value = self.names[key][1] if key in self.names else self.memory.variables.get(key)
+        return None if value is None else (value.shape, value.dtype)
+
+    def _link(self, start: Hashable, end: Hashable, broken: str | None) -> None:
+        if start != end:
+            note = _CUTS.get(broken, "") if broken else ""
+            self.links[start, end] = Link(start, end, broken is not None, note)
+
+    # -- the picture -----------------------------------------------------------------------------------------
+
+    def finished(self) -> Picture:
+        """The picture of what leads to the targets."""
+        ends = [self._target(x._key, (x.shape, x.dtype)) for x in self.targets]
+        if not ends:
+            ends = [self._target(key, self._known(key)) if key in self.names else self._last(at)
+                    for key, at in self.unread.items()]  # fmt: skip
+        path: list[Hashable] = []
+        if self.source is not None:
+            start = self.maker.get(self.source._key) or self._leaf(self.source._key, "source")
+            ends.append(start)
+            if self.way is not None:
+                path = [start, *(link.at for link in self.way.links()), ends[0]]
+                for a, b in pairwise(path):
+                    if (a, b) not in self.links:
+                        self._link(a, b, "numpy")
+        needed = set(ends) | set(path)
+        readers: dict[Hashable, list[Hashable]] = {}
+        for start, end in self.links:
+            readers.setdefault(end, []).append(start)
+        waiting = list(needed)
+        while waiting:
+            for start in readers.get(waiting.pop(), ()):
+                if start not in needed:
+                    needed.add(start)
+                    waiting.append(start)
+        nodes = [node for key, node in self.nodes.items() if key in needed]
+        links = [link for link in self.links.values() if link.start in needed and link.end in needed]
+        return Picture(nodes, links, path)
+
+    def _target(self, key: int, like: Any) -> Hashable:
+        at = "target", key
+        name = self.names[key][0] if key in self.names else "target"
+        self.nodes[at] = Node(at, "target", (name, _spec(like)))
+        if key in self.maker:
+            self._link(self.maker[key], at, None)
+        return at
+
+    def _last(self, at: Hashable) -> Hashable:
+        """An op whose result nobody has read, as a target."""
+        self.nodes[at] = self.nodes[at]._replace(kind="target")
+        return at
+
+
+def _spec(like: Any) -> str:
+    shape, dtype = like
+    return f"{dtype} {shape}"
