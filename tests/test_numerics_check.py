@@ -673,6 +673,26 @@ def test_as_a_decorator() -> None:
     assert raised(lambda: logged(0.0)).op == "log"
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_step_of_an_optimizer_is_checked(sparse: bool) -> None:
+    w = gt.Variable(np.ones((3, 2), "float32"))
+    gradient = np.zeros((3, 2), "float32")
+    given = gt.IndexedSlices(gradient[:2], np.array([0, 2]), (3, 2)) if sparse else gt.constant(gradient)
+    optimizer = gt.optimizers.Adam(epsilon=0.0)
+    with pytest.raises(NumericsError) as caught, gt.debugging.check_numerics():
+        optimizer.apply_gradients([(given, w)])
+    assert (caught.value.op, caught.value.direction, caught.value.kind) == (
+        "a step of Adam",
+        "forward",
+        "nan",
+    )
+    assert "gradient: float32" in str(caught.value)
+    w = gt.Variable(np.ones((3, 2), "float32"))
+    with gt.debugging.check_numerics():
+        gt.optimizers.Adam().apply_gradients([(given, w)])
+    np.testing.assert_array_equal(w, 1.0)
+
+
 def test_another_thread_is_not_checked_by_this_one() -> None:
     found: list[Any] = []
     with gt.debugging.check_numerics():

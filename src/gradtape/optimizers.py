@@ -12,7 +12,7 @@ import numpy as np
 from gradtape.errors import DTypeError, FunctionError, NotATensorError, ShapeError, StructureError
 from gradtape.ops.op import Namespace, Op, raw, recorded
 from gradtape.ops.scatter import add_blocks
-from gradtape.recorders import listening, set_listening, tracer, unheard
+from gradtape.recorders import listening, new_key, set_listening, tracer, unheard, who_can
 from gradtape.replay import view
 from gradtape.slices import IndexedSlices
 from gradtape.tensor import Array, Tensor, TensorLike, Value, Variable, convert_to_array
@@ -212,6 +212,8 @@ class Optimizer:
     ) -> None:
         """Makes the step for one variable."""
         kept = self._kept(variable)
+        checkers = who_can("checked")
+        before = variable._value if rows is None else variable._value[rows] if checkers else None
         if rows is None:
             new, *state = self._new(raw, variable._value, gradient, rate, step, *map(_to_be_changed, kept))
             variable.assign(Tensor(new if new.ndim else new[()]))
@@ -221,6 +223,10 @@ class Optimizer:
             variable._value, *state = arrays
         for x, value in zip(kept, state, strict=True):
             x._value = value
+        for checker in checkers:
+            after = variable._value if rows is None else variable._value[rows]
+            keys = variable._key, 0, new_key()
+            checker.record(_step_of(type(self).__name__), keys, (before, gradient, after), False)
 
     def _change_recorded(
         self, variable: Variable, rows: Tensor | None, gradient: Tensor, rate: Tensor, step: Tensor
@@ -383,6 +389,12 @@ def _opaque(name: str, forward: Callable[..., Any], operands: int, statics: int)
 
 
 _SUM_REPEATED = _opaque("sum_repeated", _sum_repeated, 2, 0)
+
+
+@functools.cache
+def _step_of(name: str) -> Op:
+    """What a checker of numbers hears of a step: an op of a variable's value and its gradient."""
+    return _opaque(f"a step of {name}", lambda value, gradient: value, 2, 0)
 
 
 @functools.cache

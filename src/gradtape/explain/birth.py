@@ -81,9 +81,9 @@ class Birth(NamedTuple):
 def names_of(op: Op, n: int) -> list[str]:
     """What the n + 1 values of a record of this op are called: operands, statics, shapes, and last "out"."""
     declared = REGISTRY.get(op.name)
-    if not op.operands or declared is None:
+    names = list(inspect.signature(declared.call if declared else op.forward).parameters)
+    if not op.operands or (not op.variadic and len(names) < op.operands):
         return [*(f"operand {i}" for i in range(n)), "out"]
-    names = list(inspect.signature(declared.call).parameters)
     if op.variadic:
         names = [f"{names[0]}[{i}]" for i in range(op.operands)] + names[1:]
     else:

@@ -13,7 +13,9 @@ __all__ = ["FORWARD", "OF_SUM", "OWN_RULE", "Origin", "Scene", "Trap", "in_sweep
 
 
 class Origin(NamedTuple):
-    """An op that a value came from, and how it is told, with its line; underflowed: whether it gave a 0 that should be none."""
+    """An op that a value came from, and how it is told, with its line; underflowed: whether it gave a 0 that
+    should be none.
+    """
 
     op: str
     told: str
