@@ -1,5 +1,6 @@
 """All tables: `make bench`, or `python benchmarks/run.py`. README.md tells how to read them."""
 
+import flags
 import greeks
 import imports
 import lookups
@@ -17,6 +18,7 @@ def main() -> None:
     memory.show(memory.measured())
     training.show(training.measured(rounds=3))
     lookups.show(lookups.measured(lookups.STEPS))
+    flags.show(flags.measured())
     figures = speed.measured(list(WORKLOADS), rounds=3, seconds=0.5)
     speed.show(figures, speed.EAGER)
     speed.show(figures, speed.COMPILED)

@@ -54,8 +54,11 @@ def holds_numbers(value: Any) -> bool:
     return next(parts(value), None) is not None
 
 
+_SMALL = 5000  # elements, below which BLAS starts no threads
+
+
 def is_finite(value: Any) -> bool:
-    """Whether nothing in a value is NaN or infinite; quick where the sum of squares tells it."""
+    """Whether nothing in a value is NaN or infinite; quick for what is small, if the sum of squares tells."""
     kind = type(value)
     if kind is Tensor:
         value = value._value
@@ -63,7 +66,7 @@ def is_finite(value: Any) -> bool:
     if kind is np.float32 or kind is np.float64:
         return math.isfinite(value)
     if kind is np.ndarray:
-        if value.dtype.char in "fd" and math.isfinite(np.vdot(value, value)):
+        if value.size < _SMALL and value.dtype.char in "fd" and math.isfinite(np.vdot(value, value)):
             return True
         return value.dtype.kind not in "fc" or bool(np.isfinite(value).all())
     return all(bool(np.isfinite(part).all()) for part in parts(value))
