@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from gradtape.errors import LeavesTapeError
+from gradtape.errors import ArgumentError, LeavesTapeError
 from gradtape.recorders import is_followed
 from gradtape.tensor import TensorLike, Value, looked_at
 
@@ -23,11 +23,11 @@ class Layout:
         self.name = template.__name__
         self.names = [p.name for p in parameters]
         self.defaults = [p.default for p in parameters]
-        self.variadic = annotations[0].startswith("Sequence[TensorLike")
+        self.variadic = "".join(annotations[:1]).startswith("Sequence[TensorLike")
         self.operands = 1 if self.variadic else sum(a.startswith("TensorLike") for a in annotations)
         if not self.operands or "out" in self.names:
-            raise TypeError(
-                f"{template.__name__}: wanted a parameter annotated TensorLike, and none named out"
+            raise ArgumentError(
+                f"{template.__name__}: wanted parameters annotated TensorLike first, and none named out"
             )
         self.derived: list[tuple[int, str]] = []
 
@@ -44,6 +44,11 @@ class Layout:
         if derived not in self.derived:
             self.derived.append(derived)
         return len(self.names) + self.derived.index(derived)
+
+    def told(self, values: Sequence[Any]) -> dict[str, Any]:
+        """The static attributes among the values of a record that are not as they are by default."""
+        places = range(self.operands, len(self.names))
+        return {self.names[i]: values[i] for i in places if values[i] is not self.defaults[i]}
 
     def complete(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> list[Any]:
         """All arguments in order, defaults included; TypeError, with the signature, if they do not fit."""
@@ -63,9 +68,9 @@ class Layout:
         raise AssertionError(name)
 
 
-def unknown(name: str, need: str, names: Sequence[str]) -> TypeError:
+def unknown(name: str, need: str, names: Sequence[str]) -> ArgumentError:
     """What is raised if a rule of the op `name` asks for what no record holds."""
-    return TypeError(
+    return ArgumentError(
         f"{name}: a rule asks for {need!r}; after xp (and g or t) it may ask for {', '.join(names)} and "
         "out, and in @op for the likes of x_shape and x_dtype"
     )

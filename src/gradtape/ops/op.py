@@ -31,9 +31,27 @@ import numpy as np
 from gradtape import errors
 from gradtape.batched import Batched
 from gradtape.ops.batching import ALONG_AXIS, LEADING, MATRICES, OF_SHAPE, VECTORS, behind, over_examples
-from gradtape.ops.layout import Layout, spelt, static
+from gradtape.ops.checks import (
+    is_own,
+    refuse_bare,
+    require_batch,
+    require_partials,
+    require_rows,
+    require_rules,
+)
+from gradtape.ops.layout import Layout, static
 from gradtape.ops.namespace import Namespace, raw, recorded
-from gradtape.ops.operands import PYTHON, REAL, array_operand, explained, operands_apart, operands_together
+from gradtape.ops.operands import (
+    PYTHON,
+    REAL,
+    array_operand,
+    complain,
+    is_of_a_body,
+    named,
+    of_elsewhere,
+    operands_apart,
+    operands_together,
+)
 from gradtape.ops.rule import (
     LINEAR,
     MULTILINEAR,
@@ -136,7 +154,7 @@ def _declare(op: Op, call: Forward, template: Forward, on_arrays: Forward) -> An
     op.call = call
     known = REGISTRY.get(op.name)
     if known is not None and not known.call.__module__ == template.__module__ == "__main__":
-        raise ValueError(
+        raise errors.ArgumentError(
             f"op {op.name} is declared already, in {known.call.__module__}; give yours another name"
         )
     REGISTRY[op.name] = op
@@ -171,18 +189,16 @@ def elementwise(
     >>> gt.grad(cube_root)(8.0)
     0.08333333333333333
     """
+    refuse_bare("elementwise", forward, "the forward")
 
     def declare(template: Callable[P, Tensor]) -> Callable[P, Tensor]:
         names = parameters(template)
         n = len(names)
-        if partials and len(partials) != n:
-            raise TypeError(
-                f"{template.__name__}: {len(partials)} partial derivatives for its operands "
-                f"{', '.join(names)}; give one for each, None where there is none"
-            )
+        require_partials(template.__name__, partials, names)
         lows = low if isinstance(low, tuple) else (low,) * n
         highs = high if isinstance(high, tuple) else (high,) * n
         made = Op(template.__name__, forward, samples or elementwise_samples(lows, highs), dtypes)
+        made.forward = forward if is_own(template) else of_elsewhere(made.name, forward)
         made.broadcasts = True
         made.operands = n
         made.lower = lower
@@ -191,7 +207,7 @@ def elementwise(
         )
         made.jvp = functools.partial(diagonal_jvp, made)
         if n == 1:
-            call = _unary(made) if names == ["x"] else _renamed(_unary(made), names[0])
+            call = _unary(made) if names == ["x"] else _renamed(made, Layout(template))
         elif names == ["x", "y"]:
             call = _binary(made)
         else:
@@ -208,13 +224,16 @@ def _unary(op: Op) -> Forward:
         if type(x) is Tensor:
             value, key = x._value, x._key
         else:
-            value, key = array_operand(x)
+            try:
+                value, key = array_operand(x)
+            except Exception as problem:
+                raise named(op.name, problem) from None
             if type(value) is Batched:
                 return cast(Tensor, over_examples(op, [value], [key]))
         try:
             out = forward(value)
         except Exception as problem:
-            raise explained(op.name, problem, [value]) from None
+            complain(op.name, problem, [value])
         tensor = Tensor(out)
         for recorder in listening():
             dtype = out.dtype
@@ -225,13 +244,14 @@ def _unary(op: Op) -> Forward:
     return call
 
 
-def _renamed(call: Forward, name: str) -> Forward:
-    """The face of a one-operand op that calls its operand `name`."""
+def _renamed(op: Op, layout: Layout) -> Forward:
+    """The face of a one-operand op that calls its operand something else than x."""
+    call = _unary(op)
 
     def renamed(*args: Any, **keywords: Any) -> Tensor:
-        if name in keywords:
-            keywords["x"] = keywords.pop(name)
-        return cast(Tensor, call(*args, **keywords))
+        if len(args) != 1 or keywords:
+            args = tuple(layout.complete(op.name, args, keywords))
+        return cast(Tensor, call(*args))
 
     return renamed
 
@@ -250,13 +270,16 @@ def _binary(op: Op) -> Forward:
             a, ka = x, 0
             b, kb = y._value, y._key
         else:
-            (a, b), (ka, kb) = operands_together((0, 1), True, (x, y))
+            try:
+                (a, b), (ka, kb) = operands_together((0, 1), True, (x, y))
+            except Exception as problem:
+                raise named(op.name, problem) from None
             if type(a) is Batched or type(b) is Batched:
                 return cast(Tensor, over_examples(op, [a, b], [ka, kb]))
         try:
             out = forward(a, b)
         except Exception as problem:
-            raise explained(op.name, problem, [a, b]) from None
+            complain(op.name, problem, [a, b])
         tensor = Tensor(out)
         for recorder in listening():
             dtype = out.dtype
@@ -323,21 +346,15 @@ def op(
     >>> gt.grad(lambda x: mirrored(x)[0])(np.array([1.0, 2.0]))
     array([0., 1.])
     """
-
-    if callable(vjp) and any("TensorLike" in spelt(a) for a in vjp.__annotations__.values()):
-        raise TypeError(
-            f"{vjp.__name__}: wanted @op(...), with parentheses and a rule for vjp, got @op alone"
-        )
+    refuse_bare("op", vjp, "a rule for vjp")
+    require_batch(batch)
 
     def declare(template: Callable[P, Any]) -> Callable[P, Tensor]:
         made = Op(template.__name__, template, samples, dtypes)
+        made.forward = template if is_own(template) else of_elsewhere(made.name, template)
         layout = Layout(template)
         rules: Sequence[Forward | None] | None = [vjp] if callable(vjp) else vjp
-        if rules is not None and not layout.variadic and len(rules) > layout.operands:
-            raise TypeError(
-                f"{made.name}: {len(rules)} rules in vjp for {layout.operands} parameters annotated "
-                "TensorLike; give one for each, None where there is none"
-            )
+        require_rules(made.name, layout, rules, promote)
         if rules is None:
             rules = [no_gradient(made.name)] * layout.operands if differentiable else []
         made.batch = _along_axis(made.name, layout) if batch == ALONG_AXIS else batch
@@ -355,14 +372,7 @@ def op(
             made.jvp = jvp_of(made, jvp, layout)
             if sparse is not None:
                 made.rules[0].sparse = vjp_rule(made, 0, sparse, layout)
-            asked = {name: parameters(r)[2:] for name, r in zip(layout.names, rules, strict=False) if r}
-            for name, stacked in rows.items():
-                if asked.get(name) != parameters(stacked)[2:]:
-                    raise TypeError(
-                        f"{made.name}: rows has a rule for {name!r} that takes "
-                        f"({', '.join(parameters(stacked))}); wanted an operand with a rule in vjp, and, "
-                        "after (xp, d), the parameters of that rule in its order"
-                    )
+            require_rows(made.name, layout, rules, rows)
             for rule in made.rules:
                 if layout.names[rule.index] in rows:
                     rule.rows = vjp_rule(made, rule.index, rows[layout.names[rule.index]], layout).pull
@@ -399,18 +409,21 @@ def _general(op: Op, layout: Layout, promote: Sequence[str]) -> Forward:
 
     def call(*args: Any, **keywords: Any) -> Any:
         full = args if len(args) == total and not keywords else layout.complete(op.name, args, keywords)
-        if n == 1 and type(full[0]) is Tensor:
-            values, keys = [full[0]._value], [full[0]._key]
-        else:
-            values, keys = convert(full[:n])
-            if Batched in map(type, values):
-                statics = [static(v) for v in full[n:]]
-                return over_examples(op, values, keys, statics, derive)
-        values.extend([v if v is None or type(v) in PYTHON else static(v) for v in full[n:]])
+        try:
+            if n == 1 and type(full[0]) is Tensor:
+                values, keys = [full[0]._value], [full[0]._key]
+            else:
+                values, keys = convert(full[:n])
+                if Batched in map(type, values):
+                    statics = [static(v) for v in full[n:]]
+                    return over_examples(op, values, keys, statics, derive)
+            values.extend([v if v is None or type(v) in PYTHON else static(v) for v in full[n:]])
+        except Exception as problem:
+            raise named(op.name, problem) from None
         try:
             out = op.forward(*values)
         except Exception as problem:
-            raise explained(op.name, problem, values[:n]) from None
+            complain(op.name, problem, values[:n], layout.told(values))
         result, key = _result(out)
         if listening():
             values.extend(derive(values))
@@ -449,9 +462,14 @@ def _variadic(op: Op, layout: Layout, rules: Sequence[Forward | None]) -> Forwar
         given, *rest = layout.complete(op.name, args, keywords)
         if not isinstance(given, (list, tuple, Value, np.ndarray)):
             raise errors.NotATensorError(f"{op.name}: wanted a list of tensors, got {type(given).__name__}")
+        if isinstance(given, Value) and not given.ndim:
+            raise errors.NotATensorError(f"{op.name}: wanted a list of tensors, got a tensor of shape ()")
         operands = list(given)
-        values, keys = operands_together(range(len(operands)), False, operands)
-        statics = [static(value) for value in rest]
+        try:
+            values, keys = operands_together(range(len(operands)), False, operands)
+            statics = [static(value) for value in rest]
+        except Exception as problem:
+            raise named(op.name, problem) from None
         if Batched in map(type, values):
             return cast(
                 Tensor, over_examples(op, values, keys, statics, shapes_of, True, of_arity(len(values)))
@@ -459,7 +477,7 @@ def _variadic(op: Op, layout: Layout, rules: Sequence[Forward | None]) -> Forwar
         try:
             out = op.forward(values, *statics)
         except Exception as problem:
-            raise explained(op.name, problem, values) from None
+            complain(op.name, problem, values, layout.told([given, *statics]))
         tensor = Tensor(out)
         for recorder in listening():
             padding = [0] * (len(statics) + 1)
@@ -497,12 +515,20 @@ def composite(
     np.float64(-0.306853)
     """
 
+    refuse_bare("composite", samples, "samples, if any")
+
     def declare(template: Callable[Concatenate[Namespace, P], R]) -> Callable[P, R]:
         made = Op(template.__name__, template, samples, dtypes, primitive=False)
+        own = is_own(template)
 
         def call(*args: Any, **keywords: Any) -> R:
             keywords.pop("name", None)
-            return template(recorded, *args, **keywords)
+            try:
+                return template(recorded, *args, **keywords)
+            except Exception as problem:
+                if not own or not is_of_a_body(problem):
+                    raise
+                complain(made.name, problem, args, keywords)
 
         signature = inspect.signature(template)
         face = cast(Callable[P, R], _declare(made, call, template, functools.partial(template, raw)))

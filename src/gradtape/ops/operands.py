@@ -1,18 +1,35 @@
 """What an op is given, as bare arrays and their identities, and what its forward complained of, explained."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import functools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NoReturn
 
 import numpy as np
 
 from gradtape import errors
+from gradtape.arguments import brief
 from gradtape.batched import Batched
 from gradtape.ops.namespace import recorded
 from gradtape.recorders import access, tracer
 from gradtape.slices import IndexedSlices, densified
 from gradtape.tensor import Value, Variable, as_array, holds, with_key
 
-__all__ = ["PYTHON", "REAL", "array_operand", "explained", "operands_apart", "operands_together", "weakened"]
+__all__ = [
+    "PYTHON",
+    "REAL",
+    "array_operand",
+    "complain",
+    "explained",
+    "is_of_a_body",
+    "is_unnamed",
+    "named",
+    "of_elsewhere",
+    "operands_apart",
+    "operands_together",
+    "weakened",
+]
 
 REAL = frozenset([float, int, bool])
 PYTHON = REAL | {complex}
@@ -94,7 +111,12 @@ def weakened(operands: Sequence[Any]) -> list[Any]:
     return [x if isinstance(x, Value) else made for x, made in zip(operands, packed, strict=True)]
 
 
-def explained(name: str, problem: Exception, values: Sequence[Any]) -> Exception:
+# -- what went wrong, explained ------------------------------------------------------------------------------
+
+
+def explained(
+    name: str, problem: Exception, values: Sequence[Any], statics: Mapping[str, Any] = MappingProxyType({})
+) -> Exception:
     """What a forward raised, as one of this package's errors that names the op and what it got; a function
     that is being recorded hears of it.
     """
@@ -102,27 +124,109 @@ def explained(name: str, problem: Exception, values: Sequence[Any]) -> Exception
     if traced is not None:
         traced.failed()
     if type(problem).__module__ == errors.__name__:
-        return problem
-    got = ", ".join(f"{v.dtype}{v.shape}" if hasattr(v, "dtype") else repr(v) for v in values)
-    for kind, sign, make, remedy in _REMEDIES:
-        if isinstance(problem, kind) and sign in str(problem):
-            return make(f"{name}: {problem} (got {got}); {remedy}" if got else f"{name}: {problem}; {remedy}")
+        return named(name, problem)
+    if isinstance(problem, AttributeError) and any(value is None for value in values):
+        problem = TypeError("wanted tensors, arrays or numbers, not None")
+    got = ", ".join([*map(brief, values), *(f"{key}={brief(value)}" for key, value in statics.items())])
+    text = str(problem).strip(" .")
+    for kind, sign, make, says, remedy in _REMEDIES:
+        if isinstance(problem, kind) and sign in text:
+            says = says or text
+            return make(f"{name}: {says} (got {got}); {remedy}" if got else f"{name}: {says}; {remedy}")
     return problem
 
 
-# What NumPy raises, a sign of it in the message, what it becomes, and the remedy.
-_REMEDIES: list[tuple[type[Exception], str, Callable[[str], Exception], str]] = [
-    (np.exceptions.AxisError, "", errors.AxisError, "axes run from -ndim to ndim - 1"),
-    (np.linalg.LinAlgError, "", errors.LinearAlgebraError, "check the matrix's shape and its condition"),
-    (
-        ValueError,
-        "broadcast",
-        errors.ShapeError,
-        "from the right, lengths must be equal or 1; reshape or expand_dims align them",
-    ),
-    (ValueError, "", errors.ShapeError, "see the op's documentation for what it takes"),
-    (IndexError, "", errors.OutOfRangeError, "indices run from -n to n - 1 along an axis of length n"),
-    (OverflowError, "", errors.DTypeError, "the integer does not fit the dtype; cast the operands"),
-    (TypeError, "as an integer", errors.DTypeError, "axes, lengths and indices are integers"),
-    (TypeError, "", errors.DTypeError, "cast the operands to what the op's documentation names"),
+def complain(
+    name: str, problem: Exception, values: Sequence[Any], statics: Mapping[str, Any] = MappingProxyType({})
+) -> NoReturn:
+    """Raises it, explained; the cause is seen of an op that is declared elsewhere, and hidden of others."""
+    told = explained(name, problem, values, statics)
+    try:
+        raise told from told.__cause__
+    finally:
+        del told, problem  # whose tracebacks hold this frame
+
+
+def named(name: str, problem: Exception) -> Exception:
+    """The problem, with the name of the op in front if it begins with no name yet."""
+    return type(problem)(f"{_FACES.get(name, name)}: {problem}") if is_unnamed(problem) else problem
+
+
+def is_of_a_body(problem: Exception) -> bool:
+    """Whether the function that was called raised it in its body, and it is still to be explained.
+
+    What does not fit a signature Python tells, and most errors of this package have said all.
+    """
+    told = type(problem).__module__ == errors.__name__ and not is_unnamed(problem)
+    return not told and problem.__traceback__ is not None and problem.__traceback__.tb_next is not None
+
+
+def is_unnamed(problem: Exception) -> bool:
+    """Whether it is one of the errors that are raised where the op is not known, and begins with no name."""
+    return isinstance(problem, _UNNAMED) and not _NAMED.match(str(problem))
+
+
+_UNNAMED = (errors.DTypeError, errors.ShapeError, errors.LeavesTapeError, errors.PerExampleError)
+_NAMED = re.compile(r"[\w.]+: ")
+_FACES = {"read_at": "getitem", "write_at": "setitem"}  # what users call these ops
+
+
+def of_elsewhere(name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+    """The forward of an op that is declared outside of this package: its results are looked at, and what it
+    raises stays to be seen, as the cause of the error.
+    """
+    if isinstance(forward, np.ufunc):  # which gives arrays
+        return forward
+
+    @functools.wraps(forward)
+    def checked(*args: Any) -> Any:
+        try:
+            out = forward(*args)
+        except Exception as problem:
+            told = explained(name, problem, args)
+            try:
+                raise told from (problem.__cause__ if told is problem else problem)
+            finally:
+                del told  # whose traceback holds this frame
+        for part in out if isinstance(out, (list, tuple)) else [out]:
+            if not isinstance(part, (np.ndarray, np.generic)):
+                raise errors.NotATensorError(
+                    f"{name}: its forward returned {brief(part)} of type {type(part).__name__}; wanted an "
+                    "array, or a list or tuple of arrays, so return np.asarray(...)"
+                )
+        return out
+
+    return checked
+
+
+_ALIGN = "from the right, lengths must be equal or 1; reshape or expand_dims align them"
+_INTEGERS = "axes, lengths and indices are integers"
+_NO_SUCH_DTYPE = "it is not defined for these dtypes"
+_CAST = "cast the operands to one that it is defined for"
+
+# What NumPy raises, a sign of it in the message, what it becomes, what it says if not that, and the remedy.
+_REMEDIES: list[tuple[type[Exception], str, Callable[[str], Exception], str | None, str]] = [
+    (np.exceptions.AxisError, "", errors.AxisError, None, "axes run from -ndim to ndim - 1"),
+    (np.linalg.LinAlgError, "", errors.LinearAlgebraError, None, "check it, its shape and its condition"),
+    (ValueError, "remapped shapes", errors.ShapeError, "the array does not broadcast to that shape", _ALIGN),
+    (ValueError, "broadcast", errors.ShapeError, None, _ALIGN),
+    (ValueError, "duplicate value", errors.AxisError, None, "name each axis once"),
+    (ValueError, "repeated axis", errors.AxisError, None, "name each axis once"),
+    (ValueError, "axes don't match", errors.AxisError, None, "name each axis of the array once"),
+    (ValueError, "cannot reshape", errors.ShapeError, None, "it must hold all elements; -1 finds a length"),
+    (ValueError, "same shape", errors.ShapeError, None, "reshape or pad them, or use concat"),
+    (ValueError, "all the input array", errors.ShapeError, None, "lengths may differ along that axis only"),
+    (ValueError, "squeeze out", errors.ShapeError, None, "only axes of length 1 can be taken out"),
+    (ValueError, "zero-size array", errors.ShapeError, None, "none is the largest or least of no elements"),
+    (ValueError, "empty sequence", errors.ShapeError, None, "none is the largest or least of no elements"),
+    (ValueError, "negative dimensions", errors.ShapeError, None, "lengths count from 0"),
+    (ValueError, "", errors.ShapeError, None, "see the op's documentation for what it takes"),
+    (IndexError, "", errors.OutOfRangeError, None, "indices run from -n to n - 1 along an axis of length n"),
+    (OverflowError, "", errors.DTypeError, None, "the integer does not fit the dtype; cast the operands"),
+    (TypeError, "not None", errors.DTypeError, None, "only what is optional may be None"),
+    (TypeError, "integer", errors.DTypeError, None, _INTEGERS),
+    (TypeError, "not iterable", errors.DTypeError, None, _INTEGERS),
+    (TypeError, "for the input types", errors.DTypeError, _NO_SUCH_DTYPE, _CAST),
+    (TypeError, "did not contain a loop", errors.DTypeError, _NO_SUCH_DTYPE, _CAST),
+    (TypeError, "", errors.DTypeError, None, _CAST),
 ]

@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gradtape.batched import Batched
-from gradtape.errors import NoGradientError
+from gradtape.errors import ArgumentError, NoGradientError
 from gradtape.ops.layout import Layout, unknown
 from gradtape.ops.namespace import Namespace
 from gradtape.tensor import with_key
@@ -97,7 +97,11 @@ def identified(value: Any, key: Any) -> Any:
 
 def parameters(function: Callable[..., Any]) -> list[str]:
     """The names of a plain function's parameters; a fraction of what inspect.signature costs on import."""
-    code = function.__code__
+    code = getattr(function, "__code__", None)
+    if code is None:
+        raise ArgumentError(
+            f"wanted a function by def or lambda, since its parameters say what it needs, got {function!r}"
+        )
     return list(code.co_varnames[: code.co_argcount])
 
 
@@ -161,7 +165,7 @@ def no_gradient(name: str) -> Forward:
 def vjp_rule(op: "Op", index: int, vjp: Forward, layout: Layout) -> Rule:
     needs = parameters(vjp)
     if len(needs) < 2:
-        raise TypeError(f"{op.name}: a rule of vjp takes ({', '.join(needs)}); wanted (xp, g, ...)")
+        raise ArgumentError(f"{op.name}: a rule of vjp takes ({', '.join(needs)}); wanted (xp, g, ...)")
     positions = [layout.position(need) for need in needs[2:]]
     return with_saved(op, index, vjp, positions)
 
@@ -206,7 +210,11 @@ def jvp_of(op: "Op", jvp: Forward | str | None, layout: Layout) -> Forward | Non
         ]
         return functools.reduce(operator.add, parts)
 
-    return {LINEAR: linear, MULTILINEAR: multilinear, None: None}[jvp]
+    if jvp is None:
+        return None
+    if jvp not in (LINEAR, MULTILINEAR):
+        raise ArgumentError(f"{op.name}: jvp is {jvp!r}; wanted LINEAR, MULTILINEAR, a rule or None")
+    return linear if jvp == LINEAR else multilinear
 
 
 def linear_jvp_of_list(name: str, layout: Layout) -> Forward:
