@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+from gradtape.arguments import brief
 from gradtape.batched import Batched, Mapping, chunks, mapped
-from gradtape.errors import NotATensorError, ShapeError
+from gradtape.errors import ArgumentError, NotATensorError, ShapeError
 from gradtape.ops.batching import size_of, spread
 from gradtape.ops.op import recorded
+from gradtape.ops.operands import named
 from gradtape.structure import unflattened
 from gradtape.tensor import Tensor
 
@@ -29,6 +31,8 @@ def vectorized_map(fn: Callable[[Any], Any], elems: Any, chunk_size: int | None 
     >>> gt.vectorized_map(lambda row: gt.reduce_sum(row * row), gt.constant([[1.0, 2.0], [3.0, 4.0]]))
     <tf.Tensor: shape=(2,), dtype=float32, numpy=array([ 5., 25.], dtype=float32)>
     """
+    if not callable(fn):
+        raise ArgumentError(f"vectorized_map: wanted a function first, got {brief(fn)}")
     flat, rebuild = unflattened(elems)
     tensors = [recorded.convert_to_tensor(x) for x in flat]
     size = _size(tensors)
@@ -43,7 +47,10 @@ def vectorized_map(fn: Callable[[Any], Any], elems: Any, chunk_size: int | None 
         if all(x is None for x in results):
             name = getattr(fn, "__name__", repr(fn))
             raise NotATensorError(f"vectorized_map: {name} returned {result!r}; return a tensor, or several")
-        return [x if x is None else recorded.convert_to_tensor(x) for x in results]
+        try:
+            return [x if x is None else recorded.convert_to_tensor(x) for x in results]
+        except Exception as problem:
+            raise named("vectorized_map", problem) from None
 
     found = mapped(chunks("vectorized_map", size, chunk_size, False), run, draws=True)
     return shape(found)

@@ -1,10 +1,12 @@
 """What can be set for the whole process: `gradtape.config.threads`."""
 
 import ctypes
-import operator
 import os
 import sys
 from types import ModuleType
+
+from gradtape.arguments import whole
+from gradtape.errors import ArgumentError
 
 __all__ = ["threads"]
 
@@ -20,9 +22,9 @@ class _Config(ModuleType):
 
     @threads.setter
     def threads(self, n: int) -> None:
-        count = operator.index(n)
+        count = whole("gradtape.config.threads", n)
         if not 1 <= count <= 1024:
-            raise ValueError(f"gradtape.config.threads: wanted a number from 1 to 1024, got {count}")
+            raise ArgumentError(f"gradtape.config.threads: wanted a number from 1 to 1024, got {count}")
         _threads.value = count
 
 

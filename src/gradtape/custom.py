@@ -251,6 +251,8 @@ class CustomJvp(_Custom):
         >>> double = gt.custom_jvp(lambda x: 2.0 * x)
         >>> rule = double.defjvp(lambda primals, tangents: (2.0 * primals[0], 2.0 * tangents[0]))
         """
+        if not callable(rule):
+            raise ArgumentError(f"custom_jvp: {name_of(self._f)}: wanted a rule, got {type(rule).__name__}")
         self._rule = rule
         return rule
 
@@ -263,7 +265,10 @@ def _with_jvp(
     if rule is None:
         raise NoGradientError(f"{what} has no rule for tangents; give it one with @{name}.defjvp")
     if keywords:
-        bound = inspect.signature(f).bind(*args, **keywords)
+        try:
+            bound = inspect.signature(f).bind(*args, **keywords)
+        except TypeError as problem:
+            raise TypeError(f"{what}: {problem}") from None
         if bound.kwargs:
             raise StructureError(f"{what}: {', '.join(bound.kwargs)} cannot be given by position; let it be")
         args = bound.args

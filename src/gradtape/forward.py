@@ -9,7 +9,14 @@ import numpy as np
 from gradtape import recorders
 from gradtape.asking import UnconnectedGradients, unconnected_choice
 from gradtape.batched import alias
-from gradtape.errors import DTypeError, ShapeError, StructureError, TapeStateError, UnconnectedError
+from gradtape.errors import (
+    ArgumentError,
+    DTypeError,
+    ShapeError,
+    StructureError,
+    TapeStateError,
+    UnconnectedError,
+)
 from gradtape.ops.op import Namespace, Op, raw, recorded
 from gradtape.ops.rule import IS_KEPT, IS_ONE, identified
 from gradtape.recorders import HearsEachOp, listening
@@ -34,7 +41,7 @@ class ForwardAccumulator(HearsEachOp):
     keeps nothing for a value that is gone.
 
     Raises StructureError, ShapeError or DTypeError where tangents do not fit their primals, DTypeError for a
-    primal that is not real or complex, ValueError for one that is there twice.
+    primal that is not real or complex, ArgumentError for one that is there twice.
 
     >>> x = gt.constant([1.0, 2.0])
     >>> with gt.autodiff.ForwardAccumulator(x, gt.constant([1.0, 0.0])) as acc:
@@ -51,7 +58,7 @@ class ForwardAccumulator(HearsEachOp):
         self._tangents: dict[int, Any] = {}
         for primal, tangent in paired(primals, tangents):
             if primal._key in self._tangents:
-                raise ValueError(
+                raise ArgumentError(
                     f"ForwardAccumulator: a primal of shape {primal.shape} is there twice; give it once, "
                     "with the sum of its tangents"
                 )

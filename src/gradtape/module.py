@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from gradtape.errors import ArgumentError
 from gradtape.tensor import Variable
 
 __all__ = ["Module"]
@@ -14,7 +15,7 @@ _WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 class Module:
     """A base class for models: it finds the variables in its attributes, however deep they lie.
 
-    name: a Python identifier, by default the class's name in snake case; else ValueError.
+    name: a Python identifier, by default the class's name in snake case; else ArgumentError.
 
     >>> class Line(gt.Module):
     ...     def __init__(self):
@@ -31,8 +32,8 @@ class Module:
     _name: str | None = None
 
     def __init__(self, name: str | None = None) -> None:
-        if name is not None and not name.isidentifier():
-            raise ValueError(f"Module: name {name!r} is no Python identifier; use letters, digits and _")
+        if name is not None and not (isinstance(name, str) and name.isidentifier()):
+            raise ArgumentError(f"Module: name {name!r} is no Python identifier; use letters, digits and _")
         self._name = name
 
     @property

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from gradtape.errors import DTypeError, FunctionError, NotATensorError, ShapeError, StructureError
+from gradtape.arguments import brief, listed, number
+from gradtape.errors import (
+    ArgumentError,
+    DTypeError,
+    FunctionError,
+    NotATensorError,
+    ShapeError,
+    StructureError,
+)
 from gradtape.ops.op import Namespace, Op, raw, recorded
 from gradtape.ops.scatter import add_blocks
 from gradtape.recorders import listening, new_key, set_listening, tracer, unheard, who_can
@@ -61,16 +69,16 @@ class Optimizer:
         global_clipnorm: float | None,
         name: str,
     ) -> None:
-        if [clipnorm, clipvalue, global_clipnorm].count(None) < 2:
-            raise ValueError(f"{name}: give one of clipnorm, clipvalue and global_clipnorm, not several")
+        if [x is None for x in (clipnorm, clipvalue, global_clipnorm)].count(True) < 2:
+            raise ArgumentError(f"{name}: give one of clipnorm, clipvalue and global_clipnorm, not several")
         self._was_recorded = False
         self._schedule: Callable[[Any], Any] | None = None
         self._rate = Variable(0.0, trainable=False, name="learning_rate", dtype="float64")
         self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.clipnorm = clipnorm
-        self.clipvalue = clipvalue
-        self.global_clipnorm = global_clipnorm
+        self.weight_decay = _bound(f"{name}: weight_decay", weight_decay)
+        self.clipnorm = _bound(f"{name}: clipnorm", clipnorm)
+        self.clipvalue = _bound(f"{name}: clipvalue", clipvalue)
+        self.global_clipnorm = _bound(f"{name}: global_clipnorm", global_clipnorm)
         self.name = name
         self.iterations = Variable(0, trainable=False, name="iterations", dtype="int64")
         self._states: dict[Variable, tuple[Variable, ...]] = {}
@@ -91,12 +99,14 @@ class Optimizer:
             return self._rate.value() if traced else float(self._rate._value)
         if traced:
             return _scalar(self._schedule(self.iterations.value()))
-        return float(self._schedule(int(self.iterations)))
+        return number("learning_rate: its function of the step", self._schedule(int(self.iterations)))
 
     @learning_rate.setter
     def learning_rate(self, rate: LearningRate) -> None:
         if not callable(rate) and not isinstance(rate, (int, float, np.number, Value)):
-            raise TypeError(f"learning_rate: wanted a number, or a function of the step, got {rate!r}")
+            raise ArgumentError(
+                f"learning_rate: wanted a number, or a function of the step, got {brief(rate)}"
+            )
         if self._was_recorded and (callable(rate) or self._schedule is not None):
             raise FunctionError(
                 "learning_rate: a function was compiled with this optimizer, and would go on with the old "
@@ -111,16 +121,18 @@ class Optimizer:
     def apply_gradients(self, grads_and_vars: Iterable[tuple[TensorLike, Variable]]) -> None:
         """Makes one step: changes each variable by its gradient, and adds 1 to `iterations`.
 
-        Variables whose gradient is None stay as they are, with one warning that names them. Raises ValueError
-        if all are, StructureError for what are no pairs, NotATensorError for what is no variable, ShapeError
-        or DTypeError for a gradient unlike its variable; nothing is changed then.
+        Variables whose gradient is None stay as they are, with one warning that names them. Raises
+        ArgumentError if all are, StructureError for what are no pairs, NotATensorError for what is no
+        variable, ShapeError or DTypeError for a gradient unlike its variable; nothing is changed then.
 
         >>> v = gt.Variable([1.0, 2.0])
         >>> gt.optimizers.SGD(0.5).apply_gradients([(gt.constant([2.0, 2.0]), v)])
         >>> v.numpy()
         array([0., 1.], dtype=float32)
         """
-        pairs = list(grads_and_vars)
+        pairs = listed("apply_gradients", grads_and_vars, "(gradient, Variable) pairs")
+        if not pairs:
+            raise ArgumentError("apply_gradients: got no (gradient, Variable) pairs; the list is empty")
         for pair in pairs:
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise StructureError(
@@ -131,11 +143,12 @@ class Optimizer:
             if not isinstance(variable, Variable):
                 kind = type(variable).__name__
                 raise NotATensorError(
-                    f"apply_gradients: wanted (gradient, Variable) pairs, got a {kind} to change"
+                    f"apply_gradients: wanted (gradient, Variable) pairs, got a {kind} to change; the "
+                    "gradient comes first, as in zip(gradients, variables)"
                 )
         without = [variable.name for gradient, variable in pairs if gradient is None]
         if len(without) == len(pairs):
-            raise ValueError(
+            raise ArgumentError(
                 f"apply_gradients: no gradient for any of {without}; the loss depends on none of them, "
                 "or was not computed within the tape's block"
             )
@@ -168,8 +181,9 @@ class Optimizer:
             made = convert_to_array if xp is raw else recorded.convert_to_tensor
             found = made(gradient, variable.dtype if plain else None)
         what = f"apply_gradients: variable {variable.name} of"
+        pairs = "the gradients must come in the order of their variables"
         if found.shape != variable.shape:
-            raise ShapeError(f"{what} shape {variable.shape} got a gradient of shape {found.shape}")
+            raise ShapeError(f"{what} shape {variable.shape} got a gradient of shape {found.shape}; {pairs}")
         if found.dtype != variable.dtype:
             raise DTypeError(f"{what} dtype {variable.dtype} got a gradient of {found.dtype}; cast it")
         if found.dtype.kind not in self._kinds:
@@ -280,6 +294,24 @@ def _heard_only_by(traced: "Tracer", given: Sequence[tuple[Any, Variable]]) -> I
         yield
     finally:
         set_listening(stack)
+
+
+def _bound(what: str, x: float | None) -> float | None:
+    """A number that is not negative, or None."""
+    if x is None:
+        return None
+    bound = number(what, x)
+    if not bound >= 0:
+        raise ArgumentError(f"{what}: wanted a number of at least 0, got {x!r}")
+    return bound
+
+
+def _within_one(what: str, x: float, closed: bool = False) -> float:
+    """A number of [0, 1), or of [0, 1] if closed."""
+    share = number(what, x)
+    if not 0 <= share <= 1 or (share == 1 and not closed):
+        raise ArgumentError(f"{what} must lie in [0, 1{']' if closed else ')'}, not {x!r}")
+    return share
 
 
 def _scalar(rate: Any) -> Tensor:
@@ -459,9 +491,7 @@ class SGD(Optimizer):
         name: str = "SGD",
     ) -> None:
         super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name)
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"SGD: momentum must lie in [0, 1], not {momentum!r}")
-        self.momentum = float(momentum)
+        self.momentum = _within_one("SGD: momentum", momentum, closed=True)
         self.nesterov = nesterov
 
     def _slots(self) -> Sequence[str]:
@@ -518,12 +548,9 @@ class Adam(Optimizer):
         name: str = "Adam",
     ) -> None:
         super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name)
-        for what, beta in (("beta_1", beta_1), ("beta_2", beta_2)):
-            if not 0 <= beta < 1:
-                raise ValueError(f"Adam: {what} must lie in [0, 1), not {beta!r}")
-        self.beta_1 = float(beta_1)
-        self.beta_2 = float(beta_2)
-        self.epsilon = float(epsilon)
+        self.beta_1 = _within_one("Adam: beta_1", beta_1)
+        self.beta_2 = _within_one("Adam: beta_2", beta_2)
+        self.epsilon = number("Adam: epsilon", epsilon)
         self.amsgrad = amsgrad
 
     def _slots(self) -> Sequence[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gradtape.arguments import wholes
 from gradtape.errors import DTypeError, NotATensorError, OutOfRangeError, ShapeError
 from gradtape.ops.namespace import raw, recorded
 from gradtape.tensor import Array, Tensor, TensorLike, Value, require_value
@@ -61,7 +62,7 @@ class IndexedSlices(Value):
             )
         lowest = int(indices._value.min(initial=0))
         if dense_shape is not None:
-            dense_shape = tuple(int(n) for n in dense_shape)
+            dense_shape = wholes("IndexedSlices: dense_shape", dense_shape)
             if dense_shape[1:] != values.shape[1:] or not dense_shape:
                 raise ShapeError(
                     f"IndexedSlices: values of shape {values.shape} are no rows of shape {dense_shape}; "

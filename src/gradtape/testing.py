@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from gradtape.arguments import brief, number, whole
 from gradtape.differences import (
     EXACT,
     ROUNDING,
@@ -30,7 +31,7 @@ from gradtape.differences import (
     unpacked,
     where,
 )
-from gradtape.errors import DTypeError, NotATensorError
+from gradtape.errors import ArgumentError, DTypeError, NotATensorError
 from gradtape.forward import ForwardAccumulator
 from gradtape.ops.op import Op
 from gradtape.structure import unflattened
@@ -68,23 +69,28 @@ def check_gradients(
 
     Raises GradientCheckError, an AssertionError, which names the order and modes, the argument, the element
     and both numbers; NotATensorError if there is nothing to differentiate; DTypeError if f computes in less
-    than float64; ValueError for an unknown mode or order. What f itself raises passes through.
+    than float64; ArgumentError for an unknown mode or order. What f itself raises passes through.
 
     >>> def f(x, n):
     ...     return gt.sin(x["angle"]) ** n
     >>> gt.testing.check_gradients(f, [{"angle": np.array([0.5, 1.0])}, 3])
     """
+    if not callable(f):
+        raise ArgumentError(f"check_gradients: wanted a function first, got {brief(f)}")
     if not isinstance(args, (list, tuple)):
-        raise TypeError(
+        raise ArgumentError(
             f"check_gradients: wanted a list of f's arguments, got {type(args).__name__}; "
             "write check_gradients(f, [x])"
         )
-    if isinstance(modes, str) or not modes:
-        raise ValueError(f"check_gradients: wanted a list of modes, got {modes!r}; write modes=['reverse']")
+    if not isinstance(modes, (list, tuple)) or not modes:
+        raise ArgumentError(
+            f"check_gradients: wanted a list of modes, got {brief(modes)}; write modes=['reverse']"
+        )
     if unknown := [mode for mode in modes if mode not in MODES]:
-        raise ValueError(f"check_gradients: unknown mode {unknown[0]!r}; wanted 'forward' or 'reverse'")
-    if order < 1:
-        raise ValueError(f"check_gradients: wanted an order of 1 or more, got {order}")
+        raise ArgumentError(f"check_gradients: unknown mode {unknown[0]!r}; wanted 'forward' or 'reverse'")
+    if whole("check_gradients: order", order) < 1:
+        raise ArgumentError(f"check_gradients: wanted an order of 1 or more, got {order}")
+    tolerance = number("check_gradients: tolerance", tolerance)
     function = _function(f, args)
     _check(function, order, tuple(modes), tolerance, analytic, np.random.default_rng(0))
 
@@ -97,14 +103,14 @@ def check_op(op: Callable[..., Any], order: int = 2, modes: Sequence[str] = MODE
     result, checks nothing. An op that reads one triangle of symmetric matrices has no derivative by single
     elements: give check_gradients its composition with the symmetric part, 0.5 * (x + transpose(x)).
 
-    Raises GradientCheckError, which names the sample; NotATensorError if no sample checks anything; TypeError
-    for what is not a declared op.
+    Raises GradientCheckError, which names the sample; NotATensorError if no sample checks anything;
+    ArgumentError for what is not a declared op.
 
     >>> gt.testing.check_op(gt.math.xlogy)
     """
     declared = getattr(op, "op", None)
     if not isinstance(declared, Op):
-        raise TypeError(f"check_op: wanted a declared op, got {op!r}; use check_gradients")
+        raise ArgumentError(f"check_op: wanted a declared op, got {brief(op)}; use check_gradients")
     checked = [
         check_sample(declared, number, dtype, order, modes)
         for dtype in ("d", "D")

@@ -97,6 +97,7 @@ def vjp(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
             )
             return call.like_arguments(found)
 
+        pullback.__qualname__ = f"pullback of {call.of}"
         return call.answer(call.like_value(ys), pullback)
 
     return face("vjp", f, argnums, transformed)

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradtape.arguments import brief, listed, whole
 from gradtape.batched import is_followed
-from gradtape.errors import ArgumentError, DTypeError, ShapeError
+from gradtape.errors import ArgumentError, DTypeError, NotATensorError, ShapeError
 from gradtape.ops.op import recorded
 from gradtape.slices import IndexedSlices
 from gradtape.structure import flatten, outline, unflattened
@@ -40,7 +41,11 @@ class TensorSpec:
     def __init__(
         self, shape: Sequence[int | None] | None, dtype: DTypeLike = np.float32, name: str | None = None
     ) -> None:
-        self.shape = None if shape is None else tuple(shape)
+        self.shape: tuple[int | None, ...] | None = None
+        if shape is not None:
+            what = "TensorSpec: shape"
+            lengths = listed(what, shape, "lengths, None for one that may be any")
+            self.shape = tuple([n if n is None else whole(what, n) for n in lengths])
         self.dtype = as_dtype(dtype)
         self.name = name
 
@@ -51,6 +56,8 @@ class TensorSpec:
         True
         """
         shape = self.shape
+        if not isinstance(tensor, Value):
+            raise NotATensorError(f"is_compatible_with: wanted a tensor, got {brief(tensor)}")
         if shape is None:
             return tensor.dtype == self.dtype
         fits = all(n is None or n == m for n, m in zip(shape, tensor.shape, strict=False))
@@ -232,7 +239,10 @@ def with_signature(
 ) -> tuple[Any, ...]:
     """The arguments as tensors of the signature; ArgumentError tells what does not fit."""
     if keywords:
-        bound = inspect.signature(f).bind(*args, **keywords)
+        try:
+            bound = inspect.signature(f).bind(*args, **keywords)
+        except TypeError as problem:
+            raise TypeError(f"{name}: {problem}") from None
         args, keywords = bound.args, bound.kwargs
     if keywords or len(args) != len(signature):
         raise ArgumentError(

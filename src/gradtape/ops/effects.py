@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gradtape.arguments import listed
 from gradtape.errors import ArgumentError, DTypeError, ShapeError, StructureError
 from gradtape.ops.namespace import recorded
 from gradtape.ops.op import Op
@@ -127,6 +128,7 @@ def numpy_function(
     if not callable(func):
         raise ArgumentError(f"numpy_function: wanted a function, got {type(func).__name__}")
     what = f"numpy_function: {getattr(func, '__name__', type(func).__name__)}"
+    given = listed("numpy_function: inp", inp, "the arguments, as in [x]")
     several = isinstance(Tout, (list, tuple))
     wanted = [as_dtype(dtype) for dtype in (Tout if several else [Tout])]
 
@@ -147,7 +149,7 @@ def numpy_function(
             results.append(array)
         return results
 
-    tensors = happen(_NUMPY_FUNCTION, [recorded.convert_to_tensor(x) for x in inp], do)
+    tensors = happen(_NUMPY_FUNCTION, [recorded.convert_to_tensor(x) for x in given], do)
     return tensors if several else tensors[0]
 
 

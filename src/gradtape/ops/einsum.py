@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradtape.errors import AxisError, ShapeError
+from gradtape.errors import ArgumentError, AxisError, ShapeError
 from gradtape.ops.batching import alone
 from gradtape.ops.op import LINEAR, MULTILINEAR, Namespace, Sample, composite, op
 from gradtape.ops.operands import weakened
@@ -432,9 +432,11 @@ def einsum(xp: Namespace, equation: str, *inputs: TensorLike, optimize: str | bo
     <tf.Tensor: shape=(2,), dtype=float32, numpy=array([3., 7.], dtype=float32)>
     """
     if not isinstance(equation, str):
-        raise TypeError(
+        raise ArgumentError(
             f"einsum: wanted an equation such as 'ij,jk->ik' first, got {type(equation).__name__}"
         )
+    if not isinstance(optimize, (str, bool)):
+        raise ArgumentError(f"einsum: optimize={optimize!r}; wanted 'greedy', 'optimal', True or False")
     values = weakened(inputs)
     plan = _plan(equation, tuple(x.shape for x in values), optimize)
     for i, (shape, labels, keep) in enumerate(plan.operands):

@@ -13,8 +13,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from gradtape.arguments import brief, whole
 from gradtape.batched import Batched
-from gradtape.errors import AxisError, DTypeError, FunctionError, OutOfRangeError, PerExampleError, ShapeError
+from gradtape.errors import (
+    ArgumentError,
+    AxisError,
+    DTypeError,
+    FunctionError,
+    OutOfRangeError,
+    PerExampleError,
+    ShapeError,
+)
 from gradtape.ops import arithmetic
 from gradtape.ops.batching import lead, moved, size_of, spread
 from gradtape.ops.broadcasting import unbroadcast
@@ -93,10 +102,12 @@ def _index_part(name: str, part: Any) -> Any:
         return array if array.ndim else bool(array)
     if array.dtype.kind in "iu":
         return array.astype(np.intp, copy=False) if array.ndim else int(array)
-    raise DTypeError(
-        f"{name}: an index of dtype {array.dtype} (type {kind.__name__}); "
-        "wanted integers, booleans, slices, None or ..., so cast it"
-    )
+    wanted = "wanted integers, booleans, slices, None or ..."
+    if array.dtype.kind in "fc":
+        raise DTypeError(
+            f"{name}: an index of dtype {array.dtype} (type {kind.__name__}); {wanted}, so cast it"
+        )
+    raise DTypeError(f"{name}: an index of type {kind.__name__}, {brief(part)}; {wanted}")
 
 
 def _varies(index: Any) -> bool:
@@ -488,7 +499,7 @@ def where(
     """x where the condition holds and y elsewhere, elementwise, all three broadcast against each other.
 
     No derivative reaches the one that was not chosen, not even an infinite one. With the condition alone: the
-    indices (int64) of its elements that are true, or not 0, as the rows of a matrix. Raises ValueError if
+    indices (int64) of its elements that are true, or not 0, as the rows of a matrix. Raises ArgumentError if
     only one of x and y is given.
 
     >>> gt.where([True, False], [1.0, 2.0], 0.0)
@@ -500,7 +511,7 @@ def where(
     if x is None and y is None:
         return true_places(condition)
     if x is None or y is None:
-        raise ValueError("where: x and y must both be given, or neither")
+        raise ArgumentError("where: wanted both x and y, or neither; give None for neither")
     return arithmetic.where(condition, x, y)
 
 
@@ -523,6 +534,7 @@ def boolean_mask(xp: Namespace, tensor: TensorLike, mask: TensorLike, axis: int 
     array([[1, 2],
            [5, 6]], dtype=int32)
     """
+    axis = 0 if axis is None else whole("boolean_mask: axis", axis)
     if not axis and _is_varying_mask(mask, tensor):
         return _read_mask(xp, tensor, mask)
     chosen = np.asarray(_index_part("boolean_mask", mask))
@@ -531,11 +543,11 @@ def boolean_mask(xp: Namespace, tensor: TensorLike, mask: TensorLike, axis: int 
     if chosen.dtype.kind != "b":
         raise DTypeError(f"boolean_mask: the mask has dtype {chosen.dtype}, wanted bool; compare or cast it")
     x = xp.convert_to_tensor(tensor)
-    if not -x.ndim <= (axis or 0) < max(x.ndim, 1):
+    if not -x.ndim <= axis < max(x.ndim, 1):
         raise AxisError(
             f"boolean_mask: axis={axis} of a tensor of shape {x.shape}; axes run from -ndim to ndim - 1"
         )
-    start = (axis or 0) % max(x.ndim, 1)
+    start = axis % max(x.ndim, 1)
     if not chosen.ndim or x.shape[start : start + chosen.ndim] != chosen.shape:
         raise ShapeError(
             f"boolean_mask: a mask of shape {chosen.shape} does not fit axes {start} and on of a tensor "

@@ -18,7 +18,7 @@ from gradtape.errors import LinearAlgebraError, ShapeError
 from gradtape.ops.batching import alone, lead, moved
 from gradtape.ops.broadcasting import unbroadcast
 from gradtape.ops.op import LINEAR, MATRICES, VECTORS, Namespace, Sample, Uniform, composite, op
-from gradtape.tensor import Array, Tensor, TensorLike
+from gradtape.tensor import Array, Tensor, TensorLike, as_array
 
 __all__ = [
     "LogMatrixDeterminant",
@@ -441,7 +441,7 @@ def diag(
             f"diag: a diagonal of length {n} does not fill the one at k={k} of {rows} rows and {columns} "
             f"columns; wanted {n + down} rows and {n + right} columns, or more of one of the two"
         )
-    out = np.full((*diagonal.shape[:-1], rows, columns), padding_value, diagonal.dtype)
+    out = np.full((*diagonal.shape[:-1], rows, columns), as_array(padding_value), diagonal.dtype)
     place = np.arange(n)
     out[..., place + down, place + right] = diagonal
     return out

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from gradtape.arguments import brief, listed, number, whole
 from gradtape.batched import Batched
-from gradtape.errors import AxisError, DTypeError, OutOfRangeError, ShapeError
+from gradtape.errors import ArgumentError, AxisError, DTypeError, OutOfRangeError, ShapeError
 from gradtape.ops import comparison
 from gradtape.ops.activations import real_only
 from gradtape.ops.batching import behind, size_of, spread
 from gradtape.ops.op import LINEAR, Namespace, Sample, composite, elementwise, op, raw
 from gradtape.ops.random import uniform
 from gradtape.recorders import tracer
-from gradtape.tensor import Array, Tensor, TensorLike, Value
+from gradtape.tensor import Array, Tensor, TensorLike, Value, convert_to_array
 
 __all__ = [
     "bias_add",
@@ -35,7 +36,7 @@ __all__ = [
 
 def _shape(x: TensorLike) -> tuple[int, ...]:
     """The shape of anything that an op takes."""
-    return x.shape if isinstance(x, (Value, np.ndarray)) else np.shape(x)
+    return x.shape if isinstance(x, (Value, np.ndarray)) else convert_to_array(x).shape
 
 
 # -- softmax -------------------------------------------------------------------------------------------------
@@ -149,6 +150,7 @@ def softmax_cross_entropy_with_logits(
     array([0.1269...], dtype=float32)
     """
     name = "softmax_cross_entropy_with_logits"
+    axis = _last(axis)
     log_probabilities = xp.log_softmax(logits, axis)
     of_labels, of_logits = _shape(labels), log_probabilities.shape
     if len(of_labels) != len(of_logits) or of_labels[axis] != of_logits[axis]:
@@ -214,7 +216,7 @@ def sparse_softmax_cross_entropy_with_logits(labels: TensorLike, logits: TensorL
 
 
 def _sigmoid_cross_entropy(xp: Namespace, labels: Any, logits: Any) -> Any:
-    x = np.asarray(logits, np.result_type(labels.dtype, logits))[()] if type(logits) is float else logits
+    x = logits if hasattr(logits, "dtype") else np.asarray(logits, np.result_type(labels.dtype, logits))[()]
     return (
         xp.maximum(real_only("sigmoid_cross_entropy_with_logits", x), 0)
         - x * labels
@@ -264,7 +266,7 @@ def dropout(
 ) -> Tensor:
     """Each element with probability `rate` made 0, the others divided by 1 - rate, so that the mean stays.
 
-    rate: in [0, 1), else ValueError; 0 changes nothing. noise_shape: broadcast to x's shape, one draw for
+    rate: in [0, 1), else ArgumentError; 0 changes nothing. noise_shape: broadcast to x's shape, one draw for
     all elements along an axis of length 1; None in it stands for x's length. seed: as in `random.uniform`.
     Raises DTypeError unless x is of a floating dtype.
 
@@ -276,17 +278,20 @@ def dropout(
         raise DTypeError(
             f"dropout: wanted a floating dtype, since what is kept is scaled, got {x.dtype}; cast it"
         )
-    if _shape(rate):
-        raise ShapeError(f"dropout: wanted one number for rate, got one of shape {_shape(rate)}")
-    share = float(rate)
+    if isinstance(rate, (list, tuple)) or getattr(rate, "shape", None) not in (None, ()):
+        raise ShapeError(f"dropout: wanted one number for rate, got {brief(rate)}")
+    share = number("dropout: rate", rate)
     if not 0 <= share < 1:
-        raise ValueError(f"dropout: wanted a rate of at least 0 and less than 1, got {share}")
+        raise ArgumentError(f"dropout: wanted a rate of at least 0 and less than 1, got {share}")
     if not share and not isinstance(rate, Value):
         return xp.identity(x)  # type: ignore[no-any-return]
-    given = x.shape if noise_shape is None else noise_shape
+    given = x.shape if noise_shape is None else listed("dropout: noise_shape", noise_shape, "lengths")
     if len(given) != x.ndim:
         raise ShapeError(f"dropout: noise_shape {given} for a tensor of shape {x.shape}; wanted as many axes")
-    shape = [n if wanted is None else int(wanted) for n, wanted in zip(x.shape, given, strict=True)]
+    shape = [
+        n if wanted is None else whole("dropout: noise_shape", wanted)
+        for n, wanted in zip(x.shape, given, strict=True)
+    ]
     kept = comparison.greater_equal(uniform(shape, seed=seed), share)
     if not isinstance(kept, Batched) and tracer() is None:
         kept = kept.numpy()  # which ops take at less cost
@@ -343,12 +348,12 @@ def l2_loss(t: TensorLike) -> Array:
 
 def _channel(data_format: str | None, ndim: int) -> int:
     """The axis that the biases lie along."""
-    form = data_format or "N...C"
+    form = str(data_format or "N...C")
     if form.startswith("NC"):
         return 1
     if form.startswith("N") and form.endswith("C"):
         return ndim - 1
-    raise ValueError(f"data_format must be 'N...C' or 'NC...', not {data_format!r}")
+    raise ArgumentError(f"bias_add: unknown data_format {data_format!r}; wanted 'N...C' or 'NC...'")
 
 
 def _bias_vjp(xp: Namespace, g: Array, data_format: str | None) -> Array:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gradtape.errors import AxisError
+from gradtape.arguments import brief, listed, number
+from gradtape.errors import ArgumentError, AxisError
 from gradtape.ops.namespace import Namespace
 from gradtape.ops.op import composite
 from gradtape.ops.reduction import Axes
@@ -18,12 +19,14 @@ from gradtape.tensor import Tensor, TensorLike, convert_to_array
 __all__ = ["clip_by_global_norm", "clip_by_norm", "global_norm", "norm"]
 
 
-def _axes(axis: TensorLike) -> int | tuple[int, ...] | None:
+def _axes(name: str, axis: TensorLike) -> int | tuple[int, ...] | None:
     """An axis or axes, from whatever they came in, as ints."""
     if axis is None or isinstance(axis, int):
         return axis
-    plain = convert_to_array(axis).tolist()
-    return plain if isinstance(plain, int) else tuple(plain)
+    plain = convert_to_array(axis)
+    if plain.ndim > 1 or (plain.size and plain.dtype.kind not in "iu"):
+        raise AxisError(f"{name}: wanted an axis, a list of axes or None, got {brief(axis)}")
+    return tuple(plain.tolist()) if plain.ndim else int(plain)
 
 
 def _squares(xp: Namespace, x: Any) -> Any:
@@ -62,14 +65,15 @@ def norm(
 
     ord: "euclidean" or "fro": the root of the sum of |x|^2; vectors also take inf (the largest |x|) and any
     positive p: (sum |x|^p)^(1/p); matrices 1 (the largest column sum of |x|) and inf (the largest row sum).
-    Raises ValueError for any other. At 0 the euclidean norm has no derivative: it is nan, as in TensorFlow.
+    Raises ArgumentError for others. At 0 the euclidean norm has no derivative: it is nan, as in TensorFlow.
 
     >>> gt.norm([3.0, 4.0])
     <tf.Tensor: shape=(), dtype=float32, numpy=5.0>
     """
     x = xp.asarray(tensor)
     keepdims = bool(keepdims)
-    over = _axes(axis)
+    p = math.nan if isinstance(ord, str) else number("norm: ord", ord)
+    over = _axes("norm", axis)
     if isinstance(over, tuple) and len(over) == 1:
         over = over[0]
     matrix = isinstance(over, tuple)
@@ -78,24 +82,24 @@ def norm(
         len(over) != 2 or not all(-ndim <= a < ndim for a in over) or over[0] % ndim == over[1] % ndim
     ):
         raise AxisError(f"norm: wanted one axis, or two different ones, of {ndim}, got {over}")
-    if ord in ("euclidean", "fro") or (ord == 2 and not matrix):
+    if ord in ("euclidean", "fro") or (p == 2 and not matrix):
         found = xp.sqrt(xp.reduce_sum(_squares(xp, x), over, keepdims))
-    elif isinstance(ord, str) or not ord > 0 or (matrix and ord not in (1, math.inf)):
+    elif not p > 0 or (matrix and p not in (1, math.inf)):
         known = "'euclidean', 'fro', 1 and inf" if matrix else "'euclidean', 'fro', inf and positive numbers"
-        raise ValueError(
+        raise ArgumentError(
             f"norm: unsupported ord {ord!r}; norms of {'matrices' if matrix else 'vectors'} take {known}"
         )
     elif isinstance(over, tuple):
         rows, columns = (a % ndim for a in over)
-        summed, sought = (rows, columns) if ord == 1 else (columns, rows)
+        summed, sought = (rows, columns) if p == 1 else (columns, rows)
         found = xp.reduce_max(xp.reduce_sum(xp.abs(x), summed, True), sought, True)
         found = found if keepdims else xp.squeeze(found, (rows, columns))
-    elif ord == math.inf:
+    elif p == math.inf:
         found = xp.reduce_max(xp.abs(x), over, keepdims)
-    elif ord == 1:
+    elif p == 1:
         found = xp.reduce_sum(xp.abs(x), over, keepdims)
     else:
-        found = xp.pow(xp.reduce_sum(xp.pow(xp.abs(x), float(ord)), over, keepdims), 1 / float(ord))
+        found = xp.pow(xp.reduce_sum(xp.pow(xp.abs(x), p), over, keepdims), 1 / p)
     return found  # type: ignore[no-any-return]
 
 
@@ -118,7 +122,7 @@ def clip_by_norm(xp: Namespace, t: TensorLike, clip_norm: TensorLike, axes: Axes
     <tf.Tensor: shape=(2,), dtype=float32, numpy=array([0.6, 0.8], dtype=float32)>
     """
     x = xp.asarray(t)
-    squares = xp.reduce_sum(_squares(xp, x), _axes(axes), True)
+    squares = xp.reduce_sum(_squares(xp, x), _axes("clip_by_norm", axes), True)
     nonzero = squares > 0
     length = xp.where(nonzero, xp.sqrt(xp.where(nonzero, squares, 1.0)), 0.0)
     return x * (clip_norm / xp.maximum(length, clip_norm))  # type: ignore[no-any-return]
@@ -131,7 +135,8 @@ def global_norm(xp: Namespace, t_list: Sequence[TensorLike | None]) -> Tensor:
     >>> gt.linalg.global_norm([[3.0], None, [[4.0]]])
     <tf.Tensor: shape=(), dtype=float32, numpy=5.0>
     """
-    sums = [xp.reduce_sum(_squares(xp, xp.asarray(t))) for t in t_list if t is not None]
+    tensors = [xp.asarray(t) for t in listed("global_norm", t_list, "tensors") if t is not None]
+    sums = [xp.reduce_sum(_squares(xp, x)) for x in tensors]
     return xp.sqrt(sum(sums[1:], sums[0]) if sums else xp.zeros(()))  # type: ignore[no-any-return]
 
 
@@ -154,7 +159,7 @@ def clip_by_global_norm(
     >>> print(clipped[0], length)
     tf.Tensor([0.6], shape=(1,), dtype=float32) tf.Tensor(5.0, shape=(), dtype=float32)
     """
-    tensors = [None if t is None else xp.asarray(t) for t in t_list]
+    tensors = [None if t is None else xp.asarray(t) for t in listed("clip_by_global_norm", t_list, "tensors")]
     dtype = next((t.dtype.type(0).real.dtype for t in tensors if t is not None), np.float32)
     length = xp.global_norm(tensors) if use_norm is None else xp.cast(use_norm, dtype)
     scale = xp.where(xp.is_finite(length), clip_norm / xp.maximum(length, clip_norm), math.nan)

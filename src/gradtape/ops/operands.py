@@ -202,7 +202,7 @@ def of_elsewhere(name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
 _ALIGN = "from the right, lengths must be equal or 1; reshape or expand_dims align them"
 _INTEGERS = "axes, lengths and indices are integers"
 _NO_SUCH_DTYPE = "it is not defined for these dtypes"
-_CAST = "cast the operands to one that it is defined for"
+_CAST = "cast the operands to a dtype that it takes"
 
 # What NumPy raises, a sign of it in the message, what it becomes, what it says if not that, and the remedy.
 _REMEDIES: list[tuple[type[Exception], str, Callable[[str], Exception], str | None, str]] = [

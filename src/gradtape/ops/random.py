@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import operator
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from gradtape.arguments import brief, whole
 from gradtape.batched import Batched, Mapping
-from gradtape.errors import DTypeError, ShapeError
+from gradtape.errors import ArgumentError, DTypeError, ShapeError
 from gradtape.ops import arithmetic
 from gradtape.ops.effects import effect, having_happened
 from gradtape.ops.op import recorded
@@ -66,7 +67,7 @@ class _Source:
         if seed is None:
             self.generator = self.generator or np.random.default_rng()
             return self.generator
-        seed = operator.index(seed)
+        seed = whole(f"random.{name}: seed", seed)
         stream = (*name.encode(), _entropy(seed), self.calls[name, seed])
         self.calls[name, seed] += 1
         return np.random.default_rng(np.random.SeedSequence(_entropy(self.seed), spawn_key=stream))
@@ -91,7 +92,7 @@ def _drawn(lock: threading.Lock, generator: Callable[[], np.random.Generator], d
 
 def _entropy(seed: int) -> int:
     """A seed as NumPy wants it, not negative."""
-    return operator.index(seed) % 2**64
+    return whole("random: seed", seed) % 2**64
 
 
 _source = _Source()
@@ -109,7 +110,7 @@ def set_seed(seed: int) -> None:
     >>> bool(np.all(a == gt.random.normal([3])))
     True
     """
-    _source.restart(operator.index(seed))
+    _source.restart(whole("random.set_seed", seed))
 
 
 # -- distributions -------------------------------------------------------------------------------------------
@@ -182,18 +183,32 @@ def _cast(x: TensorLike, dtype: np.dtype[Any]) -> Tensor:
     return cast
 
 
+def _plain(x: TensorLike, dtype: np.dtype[Any]) -> Array:
+    """A parameter that is no tensor, as an array of this dtype."""
+    with contextlib.suppress(ValueError):  # of a ragged list
+        given = np.asarray(x)
+        if given.dtype.kind in "biuf":
+            return given.astype(dtype)
+    raise DTypeError(f"random: wanted real numbers as parameters, got {brief(x)}")
+
+
 def _scaled(noise: Any, scale: TensorLike, shift: TensorLike) -> Tensor:
     """shift + scale * noise in the dtype of the noise; recorded where one of them is a tensor."""
     if holds([noise, scale, shift], Value):
         unit = noise if isinstance(noise, Tensor) else Tensor(noise[()])
         return unit * _cast(scale, noise.dtype) + _cast(shift, noise.dtype)
-    scale, shift = np.asarray(scale, noise.dtype), np.asarray(shift, noise.dtype)
+    scale, shift = _plain(scale, noise.dtype), _plain(shift, noise.dtype)
+    _require_broadcast(noise.shape, shift.shape, scale.shape)
+    return Tensor((noise * scale + shift)[()])
+
+
+def _require_broadcast(shape: tuple[int, ...], first: tuple[int, ...], second: tuple[int, ...]) -> None:
     try:
-        return Tensor((noise * scale + shift)[()])
+        np.broadcast_shapes(shape, first, second)
     except ValueError:
         raise ShapeError(
-            f"random: shape {noise.shape} does not broadcast with parameters of shapes {shift.shape} "
-            f"and {scale.shape}"
+            f"random: shape {shape} does not broadcast with parameters of shapes {first} and {second}; give "
+            "the whole shape that is to be drawn"
         ) from None
 
 
@@ -204,22 +219,23 @@ def _uniform(
     lengths, wanted = _dimensions(shape), as_dtype(dtype)
     if wanted.kind in "iu":
         if maxval is None:
-            raise ValueError(f"random.uniform: maxval must be given for the integer dtype {wanted}")
+            raise ArgumentError(f"random.uniform: maxval must be given for the integer dtype {wanted}")
         low, high = convert_to_array(minval), convert_to_array(maxval)
         if low.dtype.kind not in "iu" or high.dtype.kind not in "iu":
             raise DTypeError(f"random.uniform: minval and maxval must be integers for dtype {wanted}")
         if np.any(low >= high):
-            raise ValueError(f"random.uniform: minval must be less than maxval, got {low} and {high}")
+            raise ArgumentError(f"random.uniform: minval must be less than maxval, got {low} and {high}")
         kind = np.iinfo(wanted)
         if np.any(low < kind.min) or np.any(high.astype(object) - 1 > kind.max):
-            raise ValueError(f"random.uniform: {wanted} cannot hold the numbers from {low} to {high}")
+            raise ArgumentError(f"random.uniform: {wanted} cannot hold the numbers from {low} to {high}")
+        _require_broadcast(lengths, low.shape, high.shape)
         integers = _each(take, lambda n: lambda rng: rng.integers(low, high, n, wanted), lengths)
         return integers if isinstance(integers, Tensor) else Tensor(np.asarray(integers)[()])
     noise = _each(take, lambda n: _unit(n, _real("uniform", wanted)), lengths)
     maxval = 1 if maxval is None else maxval
     if holds([minval, maxval], Value):
         return _scaled(noise, _cast(maxval, wanted) - _cast(minval, wanted), minval)
-    low, high = np.asarray(minval, wanted), np.asarray(maxval, wanted)
+    low, high = _plain(minval, wanted), _plain(maxval, wanted)
     drawn = _scaled(noise, high - low, low)
     return arithmetic.where(low < high, arithmetic.minimum(drawn, np.nextafter(high, low)), drawn)
 
@@ -286,7 +302,7 @@ def uniform(
     """Uniformly distributed numbers in [minval, maxval); maxval: 1 by default, and needed for integers.
 
     dtype: real or integer, else DTypeError. The derivative flows to minval and maxval where they are real
-    tensors. Raises ValueError for integers without a maxval above minval.
+    tensors. Raises ArgumentError for integers without a maxval above minval.
 
     >>> dice = gt.random.uniform([100], 1, 7, dtype="int32")
     >>> dice.dtype, bool(np.all(dice >= 1)), bool(np.all(dice <= 6))

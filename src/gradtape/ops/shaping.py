@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradtape.errors import ShapeError
+from gradtape.errors import ArgumentError, ShapeError
 from gradtape.ops.batching import ALONG_AXIS, OF_SHAPE, behind, lead
 from gradtape.ops.broadcasting import unbroadcast
 from gradtape.ops.namespace import Namespace
@@ -404,7 +404,7 @@ def pad(
     """`tensor` with margins: `paddings` gives for each axis the width before and after.
 
     mode: "CONSTANT" fills them with `constant_values`; "REFLECT" mirrors without the edge itself, "SYMMETRIC"
-    with it. Raises ShapeError if `paddings` is not of shape (ndim, 2), and ValueError for another mode.
+    with it. Raises ShapeError if `paddings` is not of shape (ndim, 2), and ArgumentError for another mode.
 
     >>> gt.pad([1.0, 2.0, 3.0], [[2, 1]], mode="REFLECT")
     <tf.Tensor: shape=(6,), dtype=float32, numpy=array([3., 2., 1., 2., 3., 2.], dtype=float32)>
@@ -415,11 +415,12 @@ def pad(
         )
     if not tensor.ndim:
         return tensor
-    if mode.upper() == "CONSTANT":
+    how = str(mode).lower()
+    if how == "constant":
         return np.pad(tensor, paddings, constant_values=constant_values)
-    if mode.upper() in ("REFLECT", "SYMMETRIC"):
-        return np.pad(tensor, paddings, mode=mode.lower())  # type: ignore[call-overload]
-    raise ShapeError(f"pad: unknown mode {mode!r}; wanted 'CONSTANT', 'REFLECT' or 'SYMMETRIC'")
+    if how in ("reflect", "symmetric"):
+        return np.pad(tensor, paddings, mode=how)  # type: ignore[call-overload]
+    raise ArgumentError(f"pad: unknown mode {mode!r}; wanted 'CONSTANT', 'REFLECT' or 'SYMMETRIC'")
 
 
 # -- what the shape is ---------------------------------------------------------------------------------------

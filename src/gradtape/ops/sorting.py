@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from gradtape.errors import ShapeError
+from gradtape.errors import ArgumentError, ShapeError
 from gradtape.ops.op import ALONG_AXIS, VECTORS, Namespace, Sample, composite, op
 from gradtape.tensor import Array, DTypeLike, Tensor, TensorLike, as_dtype
 
@@ -23,7 +23,7 @@ class TopKV2(NamedTuple):
 
 def _descends(name: str, direction: str) -> bool:
     if direction not in ("ASCENDING", "DESCENDING"):
-        raise ShapeError(f"{name}: direction must be 'ASCENDING' or 'DESCENDING', got {direction!r}")
+        raise ArgumentError(f"{name}: direction must be 'ASCENDING' or 'DESCENDING', got {direction!r}")
     return direction == "DESCENDING"
 
 
