@@ -1,12 +1,14 @@
 """The array API standard's functions where their arguments differ from TensorFlow's."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from gradtape.errors import AxisError, ShapeError
+from gradtape.arguments import listed, number, whole, wholes
+from gradtape.errors import ArgumentError, AxisError, ShapeError
 from gradtape.ops import (
     accumulation,
     arithmetic,
@@ -19,6 +21,7 @@ from gradtape.ops import (
     shaping,
     transcendental,
 )
+from gradtape.ops.operands import explained
 from gradtape.tensor import DTypeLike, Tensor, TensorLike, Value, as_dtype, holds
 
 Axis: TypeAlias = "int | Sequence[int] | None"
@@ -35,8 +38,9 @@ def asarray(obj: TensorLike, dtype: DTypeLike = None, copy: bool | None = None) 
     """
     if not isinstance(obj, Value) and type(obj) in (bool, int, float, complex):
         obj = np.asarray(obj)
-    elif isinstance(obj, (list, tuple)) and dtype is None:
-        obj = making.convert_to_tensor(obj) if holds(obj, Value) else np.asarray(obj)
+    elif isinstance(obj, (list, tuple)) and dtype is None and not holds(obj, Value):
+        with contextlib.suppress(ValueError):  # of a ragged list, which convert_to_tensor tells of
+            obj = np.asarray(obj)
     x = making.convert_to_tensor(obj)
     return x if dtype is None or x.dtype == as_dtype(dtype) else making.cast(x, dtype)
 
@@ -65,7 +69,7 @@ def full(shape: int | Sequence[int], fill_value: TensorLike, dtype: DTypeLike = 
     >>> gnp.full(2, 7.0)
     <tf.Tensor: shape=(2,), dtype=float64, numpy=array([7., 7.])>
     """
-    return shaping.broadcast_to(asarray(fill_value, dtype), _shape(shape))
+    return shaping.broadcast_to(asarray(fill_value, dtype), wholes("full: shape", shape))
 
 
 def zeros_like(x: TensorLike, dtype: DTypeLike = None) -> Tensor:
@@ -104,7 +108,11 @@ def eye(n_rows: int, n_cols: int | None = None, k: int = 0, dtype: DTypeLike = N
     array([[0., 1.],
            [0., 0.]])>
     """
-    return Tensor(np.eye(n_rows, n_cols, k, dtype=as_dtype(dtype or np.float64)))
+    rows = whole("eye: n_rows", n_rows)
+    columns = rows if n_cols is None else whole("eye: n_cols", n_cols)
+    if rows < 0 or columns < 0:
+        raise ShapeError(f"eye: wanted lengths from 0 up, got {rows} rows and {columns} columns")
+    return Tensor(np.eye(rows, columns, whole("eye: k", k), dtype=as_dtype(dtype or np.float64)))
 
 
 def arange(start: float, stop: float | None = None, step: float = 1, dtype: DTypeLike = None) -> Tensor:
@@ -113,7 +121,10 @@ def arange(start: float, stop: float | None = None, step: float = 1, dtype: DTyp
     >>> gnp.arange(3)
     <tf.Tensor: shape=(3,), dtype=int64, numpy=array([0, 1, 2])>
     """
-    values = np.arange(start, step=step) if stop is None else np.arange(start, stop, step)
+    try:
+        values = np.arange(start, step=step) if stop is None else np.arange(start, stop, step)
+    except Exception as problem:
+        raise explained("arange", problem, [start, stop, step]) from None
     return Tensor(values if dtype is None else values.astype(as_dtype(dtype)))
 
 
@@ -126,13 +137,12 @@ def linspace(
     <tf.Tensor: shape=(3,), dtype=float64, numpy=array([0. , 0.5, 1. ])>
     """
     first, last = asarray(start), asarray(stop)
-    steps = np.linspace(0.0, 1.0, num, endpoint=endpoint)
+    count = whole("linspace: num", num)
+    if count < 0:
+        raise ArgumentError(f"linspace: num is {count}; wanted at least 0")
+    steps = np.linspace(0.0, 1.0, count, endpoint=endpoint)
     values = first * (1.0 - steps) + last * steps
     return values if dtype is None else making.cast(values, dtype)
-
-
-def _shape(shape: int | Sequence[int]) -> tuple[int, ...]:
-    return (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
 
 
 # -- reductions ----------------------------------------------------------------------------------------------
@@ -211,8 +221,8 @@ def var(x: TensorLike, axis: Axis = None, correction: float = 0.0, keepdims: boo
     result = reduction.reduce_variance(x, axis, keepdims)
     if not correction:
         return result
-    n = x.size // (result.size or 1)
-    corrected: Tensor = result * (n / (n - correction))
+    count = x.size // (result.size or 1)
+    corrected: Tensor = result * (count / (count - number("var: correction", correction)))
     return corrected
 
 
@@ -287,7 +297,7 @@ def reshape(x: TensorLike, shape: int | Sequence[int]) -> Tensor:
     array([[0, 1],
            [2, 3]])>
     """
-    return shaping.reshape(x, _shape(shape))
+    return shaping.reshape(x, wholes("reshape: shape", shape))
 
 
 def permute_dims(x: TensorLike, axes: Sequence[int] | None = None) -> Tensor:
@@ -306,11 +316,27 @@ def moveaxis(x: TensorLike, source: int | Sequence[int], destination: int | Sequ
     (3, 4, 2)
     """
     x = making.convert_to_tensor(x)
-    sources, places = (normalize_axis_tuple(axes, x.ndim) for axes in (source, destination))
+    sources, places = (_axes("moveaxis", axes, x.shape) for axes in (source, destination))
+    if len(sources) != len(places):
+        raise AxisError(
+            f"moveaxis: {len(sources)} sources, but {len(places)} destinations; give one for each"
+        )
     order = [axis for axis in range(x.ndim) if axis not in sources]
     for place, axis in sorted(zip(places, sources, strict=True)):
         order.insert(place, axis)
     return shaping.transpose(x, order)
+
+
+def _axes(name: str, axes: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """An axis or several of an array of that shape, counted from the front."""
+    given = wholes(f"{name}: axis", axes)
+    try:
+        return normalize_axis_tuple(given, len(shape))
+    except (IndexError, ValueError):
+        raise AxisError(
+            f"{name}: axes {list(given)} of an array of shape {shape}; they run from -ndim to ndim - 1, and "
+            "each may be named once"
+        ) from None
 
 
 def swapaxes(x: TensorLike, axis1: int, axis2: int) -> Tensor:
@@ -321,10 +347,7 @@ def swapaxes(x: TensorLike, axis1: int, axis2: int) -> Tensor:
     """
     x = making.convert_to_tensor(x)
     order = list(range(x.ndim))
-    try:
-        first, second = normalize_axis_tuple((axis1, axis2), x.ndim, allow_duplicate=True)
-    except IndexError:
-        raise AxisError(f"swapaxes: axes {axis1} and {axis2} of an array of shape {x.shape}") from None
+    first, second = (_axes("swapaxes", axis, x.shape)[0] for axis in (axis1, axis2))
     order[first], order[second] = second, first
     return shaping.transpose(x, order)
 
@@ -354,7 +377,7 @@ def concat(arrays: Sequence[TensorLike], axis: int | None = 0) -> Tensor:
     <tf.Tensor: shape=(2,), dtype=float32, numpy=array([1., 2.], dtype=float32)>
     """
     if axis is None:
-        return joining.concat([shaping.reshape(x, (-1,)) for x in arrays], 0)
+        return joining.concat([shaping.reshape(x, (-1,)) for x in listed("concat", arrays, "arrays")], 0)
     return joining.concat(arrays, axis)
 
 
@@ -374,8 +397,7 @@ def flip(x: TensorLike, axis: Axis = None) -> Tensor:
     <tf.Tensor: shape=(2,), dtype=float32, numpy=array([2., 1.], dtype=float32)>
     """
     x = making.convert_to_tensor(x)
-    axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
-    return shaping.reverse(x, tuple(axes))
+    return shaping.reverse(x, tuple(range(x.ndim)) if axis is None else wholes("flip: axis", axis))
 
 
 def roll(x: TensorLike, shift: int | Sequence[int], axis: Axis = None) -> Tensor:
@@ -394,7 +416,10 @@ def broadcast_arrays(*arrays: TensorLike) -> list[Tensor]:
     [(2, 2), (2, 2)]
     """
     tensors = [asarray(x) for x in arrays]
-    shape = np.broadcast_shapes(*(x.shape for x in tensors))
+    try:
+        shape = np.broadcast_shapes(*(x.shape for x in tensors))
+    except ValueError as problem:
+        raise explained("broadcast_arrays", problem, tensors) from None
     return [shaping.broadcast_to(x, shape) for x in tensors]
 
 
@@ -404,7 +429,7 @@ def tile(x: TensorLike, repetitions: int | Sequence[int]) -> Tensor:
     >>> gnp.tile([1.0, 2.0], 2)
     <tf.Tensor: shape=(4,), dtype=float32, numpy=array([1., 2., 1., 2.], dtype=float32)>
     """
-    times = _shape(repetitions)
+    times = wholes("tile: repetitions", repetitions)
     x = making.convert_to_tensor(x)
     x = shaping.reshape(x, (1,) * (len(times) - x.ndim) + x.shape)
     return shaping.tile(x, (1,) * (x.ndim - len(times)) + times)

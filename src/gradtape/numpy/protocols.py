@@ -18,7 +18,7 @@ from gradtape.numpy import functions
 from gradtape.ops import accumulation, arithmetic, einsum, joining, making, norms, reduction, shaping
 from gradtape.ops import linalg as matrices
 from gradtape.ops.namespace import recorded
-from gradtape.ops.operands import weakened
+from gradtape.ops.operands import is_unnamed, named, weakened
 from gradtape.recorders import tracer
 from gradtape.tensor import Tensor, TensorLike, Value
 
@@ -312,7 +312,7 @@ def _unsupported(f: Any, table: dict[Any, Any]) -> UnsupportedFunctionError:
     if tracer() is not None:
         off = f"gradtape.numpy_function({full}, [t], t.dtype) calls it, without a derivative"
     else:
-        off = f"{full}(np.asarray(t)) works on the bare array, off the tape"
+        off = f"{full} of np.asarray(t) works on the bare array, off the tape"
     return UnsupportedFunctionError(f"{full} has no op here; {advice}, and {off}")
 
 
@@ -326,10 +326,52 @@ def _call(f: Any, table: dict[Any, Any], args: Sequence[Any], keywords: dict[str
             raise UnsupportedFunctionError(f"numpy.{f.__name__}: no {name}= with a tensor; {remedy}")
     try:
         return table[f](*args, **keywords)
-    except TypeError as problem:
+    except Exception as problem:
+        if is_unnamed(problem):
+            raise named(f"numpy.{f.__name__}", problem) from None
         if type(problem) is TypeError:
-            raise UnsupportedFunctionError(f"numpy.{f.__name__} with a tensor: {problem}") from None
+            told = str(problem).rpartition("() ")[2]  # without the name of what stands for f here
+            raise UnsupportedFunctionError(f"numpy.{f.__name__} with a tensor: {told}") from None
         raise
+
+
+# How to write methods of NumPy's arrays that tensors have not, where a function of that name will not do.
+_INSTEAD = {
+    "astype": "gradtape.cast(t, dtype)",
+    "copy": "gradtape.identity(t)",
+    "fill": "t[...] = value",
+    "flatten": "numpy.ravel(t)",
+    "item": "t.numpy().item()",
+    "tolist": "t.numpy().tolist()",
+    "view": "gradtape.cast(t, dtype) or gradtape.reshape(t, shape)",
+}
+
+
+class _Elsewhere:
+    """Stands where an array has an attribute and a tensor has not, and says what to write.
+
+    A `__getattr__` could say so too, but would make every other attribute slower to read.
+    """
+
+    def __init__(self, name: str) -> None:
+        function = getattr(np, name, None)
+        if name in _INSTEAD:
+            self.advice = f"write {_INSTEAD[name]}"
+        elif function in FUNCTIONS or function in UFUNCS:
+            self.advice = f"write numpy.{name}(t, ...), which tapes follow"
+        else:
+            self.advice = f"the bare array has it, off the tape: t.numpy().{name}"
+        self.name = name
+
+    def __get__(self, x: Value | None, kind: type[Value]) -> Any:
+        raise AttributeError(
+            f"{kind.__name__!r} object has no attribute {self.name!r}; {self.advice}", name=self.name, obj=x
+        )
+
+
+def _attributes(self: Value) -> list[str]:
+    """What a tensor has, without what it only tells of."""
+    return [name for name in object.__dir__(self) if name not in _MISSING]
 
 
 def _array_ufunc(self: Value, ufunc: np.ufunc, method: str, *inputs: Any, **keywords: Any) -> Any:
@@ -347,3 +389,8 @@ def _array_function(self: Value, function: Any, _: Any, args: Sequence[Any], key
 
 Value.__array_ufunc__ = _array_ufunc  # type: ignore[attr-defined]
 Value.__array_function__ = _array_function  # type: ignore[attr-defined]
+
+_MISSING = frozenset(name for name in dir(np.ndarray) if name[0] != "_" and not hasattr(Value, name))
+for _name in _MISSING:
+    setattr(Value, _name, _Elsewhere(_name))
+Value.__dir__ = _attributes  # type: ignore[assignment, method-assign]
