@@ -1,12 +1,26 @@
 """What goes wrong is said: the op, what it got, the remedy; and nothing is left half-recorded."""
 
 import inspect
+import math
+import traceback
 
 import numpy as np
 import pytest
 
 import gradtape as gt
+import gradtape.numpy as gnp
+from gradtape.errors import (
+    ArgumentError,
+    AxisError,
+    DTypeError,
+    NotATensorError,
+    ShapeError,
+    StructureError,
+    UnsupportedFunctionError,
+)
+from gradtape.extending import Array, TensorLike
 from gradtape.ops import op as declaring
+from gradtape.optimizers import SGD, Adam
 
 
 def ones(*shape, dtype="float32"):
@@ -252,6 +266,479 @@ def test_every_op_takes_a_name():
         gt.concat([x], 0, name="s"),
     ):
         assert isinstance(y, gt.Tensor)
+
+
+# -- what is asked of functions ------------------------------------------------------------------------------
+
+
+def square(x):
+    return gt.reduce_sum(x * x)
+
+
+def with_a_rule(f):
+    ruled = gt.custom_jvp(f)
+    ruled.defjvp(lambda primals, tangents: (primals[0], tangents[0]))
+    return ruled
+
+
+def one_result(returned):
+    return gt.numpy_function(lambda x: returned, [ones(2)], "float32")
+
+
+MISUSES = {
+    "sort": (lambda: gt.sort(ones(2), direction="up"), ArgumentError, ["sort", "'up'", "'ASCENDING'"]),
+    "pad, mode": (
+        lambda: gt.pad(ones(2), [[1, 1]], mode="EDGE"),
+        ArgumentError,
+        ["pad", "'EDGE'", "'REFLECT'"],
+    ),
+    "pad, no mode": (lambda: gt.pad(ones(2), [[1, 1]], mode=None), ArgumentError, ["pad", "None"]),
+    "bias_add": (
+        lambda: gt.nn.bias_add(ones(2, 3), ones(3), data_format=3),
+        ArgumentError,
+        ["bias_add", "3", "'N...C'"],
+    ),
+    "where": (lambda: gt.where([True], 1.0), ArgumentError, ["where", "both"]),
+    "boolean_mask": (
+        lambda: gt.boolean_mask(ones(2), [True, False], axis="a"),
+        ArgumentError,
+        ["boolean_mask: axis", "'a'", "integer"],
+    ),
+    "norm, ord": (lambda: gt.norm(ones(2), ord="l2"), ArgumentError, ["norm", "'l2'", "'euclidean'"]),
+    "norm, no ord": (lambda: gt.norm(ones(2), ord=None), ArgumentError, ["norm: ord", "None"]),
+    "norm, axis": (lambda: gt.norm(ones(2), axis=0.5), AxisError, ["norm", "axis", "0.5"]),
+    "clip_by_norm": (lambda: gt.clip_by_norm(ones(2), 1.0, axes=0.5), AxisError, ["clip_by_norm"]),
+    "global_norm": (
+        lambda: gt.linalg.global_norm(ones()),
+        ArgumentError,
+        ["global_norm", "list", "float32()"],
+    ),
+    "clip_by_global_norm": (
+        lambda: gt.clip_by_global_norm(None, 1.0),
+        ArgumentError,
+        ["clip_by_global_norm", "list", "None"],
+    ),
+    "dropout, rate": (lambda: gt.nn.dropout(ones(2), 1.5), ArgumentError, ["dropout", "1.5", "less than 1"]),
+    "dropout, text": (lambda: gt.nn.dropout(ones(2), "a"), ArgumentError, ["dropout: rate", "'a'"]),
+    "dropout, shape": (
+        lambda: gt.nn.dropout(ones(2), 0.5, noise_shape=2),
+        ArgumentError,
+        ["noise_shape", "2"],
+    ),
+    "dropout, lengths": (
+        lambda: gt.nn.dropout(ones(2), 0.5, noise_shape=["a"]),
+        ArgumentError,
+        ["dropout: noise_shape", "'a'"],
+    ),
+    "dropout, seed": (
+        lambda: gt.nn.dropout(ones(2), 0.5, seed="a"),
+        ArgumentError,
+        ["random", "seed", "'a'"],
+    ),
+    "einsum": (lambda: gt.einsum(ones(2), "i->i"), ArgumentError, ["einsum", "'ij,jk->ik'", "Tensor"]),
+    "einsum, optimize": (
+        lambda: gt.einsum("i->i", ones(2), optimize=[1]),
+        ArgumentError,
+        ["einsum", "optimize=[1]", "'greedy'"],
+    ),
+    "gather": (lambda: gt.gather(ones(3), None), DTypeError, ["gather", "not None", "float32(3,), None"]),
+    "segment_sum": (lambda: gt.math.segment_sum(ones(3), None), DTypeError, ["segment_sum", "not None"]),
+    "stack, one": (lambda: gt.stack(ones()), NotATensorError, ["stack", "list", "shape ()"]),
+    "stack, shapes": (lambda: gt.stack([ones(2), ones(3)]), ShapeError, ["stack", "(2,)", "(3,)", "pad"]),
+    "squeeze": (lambda: gt.squeeze(ones(2, 1), 0), ShapeError, ["squeeze", "(2, 1), axis=0", "length 1"]),
+    "broadcast_to": (
+        lambda: gt.broadcast_to(ones(3), (2, 2)),
+        ShapeError,
+        ["broadcast_to", "does not broadcast", "float32(3,), shape=(2, 2)"],
+    ),
+    "transpose": (lambda: gt.transpose(ones(2, 3), [0, 0]), AxisError, ["transpose", "perm=(0, 0)", "once"]),
+    "reduce_sum": (
+        lambda: gt.reduce_sum(ones(2, 3), [0, 0]),
+        AxisError,
+        ["reduce_sum", "axis=(0, 0)", "once"],
+    ),
+    "argmax": (lambda: gt.argmax(ones(2), axis="a"), DTypeError, ["argmax", "axis='a'", "integers"]),
+    "cast": (lambda: gt.cast(ones(2), "real"), DTypeError, ["cast", "'real'", "'float32'"]),
+    "bitwise": (lambda: ~ones(2), DTypeError, ["bitwise_invert", "not defined", "float32(2,)"]),
+    "index": (lambda: ones(2)["a"], DTypeError, ["getitem", "str", "'a'", "slices"]),
+    "setitem": (lambda: gt.ones(2).__setitem__(0, "a"), DTypeError, ["setitem: ", "'a'"]),
+    "softmax": (
+        lambda: gt.nn.softmax_cross_entropy_with_logits([[1.0], [1.0, 0.0]], ones(2, 2)),
+        ShapeError,
+        ["softmax_cross_entropy_with_logits", "equal length"],
+    ),
+    "diag": (lambda: gt.linalg.diag(ones(2), padding_value=None), DTypeError, ["diag: ", "None"]),
+    "random, shape": (lambda: gt.random.normal([-1]), ShapeError, ["random", "[-1]"]),
+    "random, mean": (lambda: gt.random.normal([2], mean="a"), DTypeError, ["random", "'a'"]),
+    "random, None": (lambda: gt.random.uniform([2], None), DTypeError, ["random", "None"]),
+    "random, seed": (
+        lambda: gt.random.uniform([2], seed=0.5),
+        ArgumentError,
+        ["random.uniform: seed", "0.5"],
+    ),
+    "random, integers": (
+        lambda: gt.random.uniform([2], dtype="int32"),
+        ArgumentError,
+        ["random.uniform", "maxval", "int32"],
+    ),
+    "random, bounds": (
+        lambda: gt.random.uniform([2], [0, 0, 0], 9, dtype="int32"),
+        ShapeError,
+        ["random", "(2,)", "(3,)"],
+    ),
+    "set_seed": (lambda: gt.random.set_seed("a"), ArgumentError, ["random.set_seed", "'a'"]),
+    "numpy_function": (
+        lambda: gt.numpy_function(np.sin, 1.0, "float32"),
+        ArgumentError,
+        ["numpy_function: inp", "list", "1.0"],
+    ),
+    "numpy_function, result": (lambda: one_result("a"), DTypeError, ["numpy_function", "returned", "'a'"]),
+    "vectorized_map": (
+        lambda: gt.vectorized_map(ones(2), square),
+        ArgumentError,
+        ["vectorized_map", "function"],
+    ),
+    "vectorized_map, result": (
+        lambda: gt.vectorized_map(lambda x: "a", ones(2)),
+        DTypeError,
+        ["vectorized_map", "'a'"],
+    ),
+    "TensorSpec": (lambda: gt.TensorSpec(3), ArgumentError, ["TensorSpec: shape", "3", "lengths"]),
+    "TensorSpec, no tensor": (
+        lambda: gt.TensorSpec([2]).is_compatible_with([1.0, 2.0]),
+        NotATensorError,
+        ["is_compatible_with", "[1.0, 2.0]"],
+    ),
+    "TensorSpec, lengths": (lambda: gt.TensorSpec(["a"]), ArgumentError, ["TensorSpec: shape", "'a'"]),
+    "IndexedSlices": (
+        lambda: gt.IndexedSlices(ones(1, 2), [0], [1.5, 2]),
+        ArgumentError,
+        ["IndexedSlices: dense_shape", "1.5"],
+    ),
+    "Module": (lambda: gt.Module(3), ArgumentError, ["Module", "3"]),
+    "threads": (lambda: setattr(gt.config, "threads", "a"), ArgumentError, ["config.threads", "'a'"]),
+    "threads, none": (
+        lambda: setattr(gt.config, "threads", 0),
+        ArgumentError,
+        ["config.threads", "0", "1024"],
+    ),
+    "accumulator": (
+        lambda: gt.autodiff.ForwardAccumulator([v := ones(2), v], [v, v]),
+        ArgumentError,
+        ["ForwardAccumulator", "twice"],
+    ),
+    "defjvp": (lambda: gt.custom_jvp(square).defjvp(None), ArgumentError, ["custom_jvp: square", "rule"]),
+    "check_gradients, f": (
+        lambda: gt.testing.check_gradients([1.0], square),
+        ArgumentError,
+        ["check_gradients", "function", "[1.0]"],
+    ),
+    "check_gradients, args": (
+        lambda: gt.testing.check_gradients(square, ones(2)),
+        ArgumentError,
+        ["check_gradients", "Tensor", "[x]"],
+    ),
+    "check_gradients, order": (
+        lambda: gt.testing.check_gradients(square, [1.0], order="a"),
+        ArgumentError,
+        ["check_gradients: order", "'a'"],
+    ),
+    "check_gradients, modes": (
+        lambda: gt.testing.check_gradients(square, [1.0], modes=["both"]),
+        ArgumentError,
+        ["check_gradients", "'both'", "'reverse'"],
+    ),
+    "check_op": (
+        lambda: gt.testing.check_op(square),
+        ArgumentError,
+        ["check_op", "square", "check_gradients"],
+    ),
+}
+
+OPTIMIZERS = {
+    "momentum": (lambda: SGD(momentum=2.0), ArgumentError, ["SGD: momentum", "2.0", "[0, 1]"]),
+    "momentum, text": (lambda: SGD(momentum="a"), ArgumentError, ["SGD: momentum", "'a'"]),
+    "beta_1": (lambda: Adam(beta_1=1.0), ArgumentError, ["Adam: beta_1", "1.0", "[0, 1)"]),
+    "beta_2": (lambda: Adam(beta_2=None), ArgumentError, ["Adam: beta_2", "None"]),
+    "epsilon": (lambda: Adam(epsilon="a"), ArgumentError, ["Adam: epsilon", "'a'"]),
+    "clipnorm": (lambda: SGD(clipnorm=-1.0), ArgumentError, ["SGD: clipnorm", "-1.0", "at least 0"]),
+    "clipvalue": (lambda: SGD(clipvalue=[1.0]), ArgumentError, ["SGD: clipvalue", "[1.0]"]),
+    "weight_decay": (lambda: Adam(weight_decay="a"), ArgumentError, ["Adam: weight_decay", "'a'"]),
+    "two": (lambda: SGD(clipnorm=1.0, clipvalue=1.0), ArgumentError, ["SGD", "one of clipnorm"]),
+    "rate": (lambda: SGD("fast"), ArgumentError, ["learning_rate", "'fast'", "number"]),
+    "schedule": (
+        lambda: SGD(lambda step: None).apply_gradients([(ones(2), gt.Variable(ones(2)))]),
+        ArgumentError,
+        ["learning_rate", "None"],
+    ),
+    "no list": (lambda: SGD().apply_gradients(None), ArgumentError, ["apply_gradients", "pairs", "None"]),
+    "no pairs": (lambda: SGD().apply_gradients([]), ArgumentError, ["apply_gradients", "empty"]),
+    "not zipped": (
+        lambda: SGD().apply_gradients([ones(2)]),
+        StructureError,
+        ["apply_gradients", "zip", "Tensor"],
+    ),
+    "other way": (
+        lambda: SGD().apply_gradients([(gt.Variable(1.0), ones())]),
+        NotATensorError,
+        ["apply_gradients", "Tensor", "gradient comes first"],
+    ),
+    "other order": (
+        lambda: SGD().apply_gradients([(ones(3), gt.Variable(ones(2)))]),
+        ShapeError,
+        ["apply_gradients", "(2,)", "(3,)", "order"],
+    ),
+    "no gradient": (
+        lambda: SGD().apply_gradients([(None, gt.Variable(1.0))]),
+        ArgumentError,
+        ["apply_gradients", "Variable:0", "depends on none"],
+    ),
+}
+
+ARRAY_API = {
+    "eye": (lambda: gnp.eye(-1), ShapeError, ["eye", "-1"]),
+    "eye, text": (lambda: gnp.eye("a"), ArgumentError, ["eye: n_rows", "'a'"]),
+    "arange": (lambda: gnp.arange(None), DTypeError, ["arange", "None"]),
+    "linspace": (lambda: gnp.linspace(0.0, 1.0, -1), ArgumentError, ["linspace", "-1"]),
+    "full": (lambda: gnp.full(1.5, 0.0), ArgumentError, ["full: shape", "1.5"]),
+    "reshape": (lambda: gnp.reshape(ones(2), 1.5), ArgumentError, ["reshape: shape", "1.5"]),
+    "asarray": (lambda: gnp.asarray([[1.0], [1.0, 2.0]]), ShapeError, ["equal length"]),
+    "moveaxis": (lambda: gnp.moveaxis(ones(2, 3), 0, 7), AxisError, ["moveaxis", "[7]", "(2, 3)"]),
+    "moveaxis, count": (lambda: gnp.moveaxis(ones(2, 3), [0, 1], 0), AxisError, ["moveaxis", "2", "1"]),
+    "swapaxes": (lambda: gnp.swapaxes(ones(2, 3), 0, "a"), ArgumentError, ["swapaxes: axis", "'a'"]),
+    "flip": (lambda: gnp.flip(ones(2), 1.5), ArgumentError, ["flip: axis", "1.5"]),
+    "tile": (lambda: gnp.tile(ones(2), None), ArgumentError, ["tile: repetitions", "None"]),
+    "concat": (lambda: gnp.concat(ones(), None), ArgumentError, ["concat", "list", "float32()"]),
+    "broadcast_arrays": (
+        lambda: gnp.broadcast_arrays(ones(2), ones(3)),
+        ShapeError,
+        ["broadcast_arrays", "float32(2,)", "float32(3,)"],
+    ),
+    "var": (lambda: gnp.var(ones(2), correction="a"), ArgumentError, ["var: correction", "'a'"]),
+    "numpy.outer": (lambda: np.outer(ones(2), None), DTypeError, ["numpy.outer", "None"]),
+    "numpy.sort": (
+        lambda: np.sort(ones(2), kind="stable"),
+        UnsupportedFunctionError,
+        ["numpy.sort with a tensor: got an unexpected keyword argument 'kind'"],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "parts"),
+    [
+        pytest.param(*row, id=name)
+        for table in (MISUSES, OPTIMIZERS, ARRAY_API)
+        for name, row in table.items()
+    ],
+)
+def test_a_misuse_is_told_with_the_name_and_what_came(call, error, parts):
+    with pytest.raises(error) as caught:
+        call()
+    assert type(caught.value) is error
+    message = str(caught.value)
+    for part in parts:
+        assert part in message, message
+
+
+def test_labels_may_be_plain_integers():
+    given = gt.nn.sigmoid_cross_entropy_with_logits(labels=ones(2), logits=1)
+    np.testing.assert_allclose(given, np.log1p(np.exp(-1.0)), rtol=1e-6)
+    named = gt.nn.softmax_cross_entropy_with_logits(labels=[[0.0, 1.0]], logits=ones(1, 2), axis=None)
+    np.testing.assert_allclose(named, np.log(2.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("operand", [None, "a", {"a": 1}, object(), [[1.0], [1.0, 2.0]]], ids=type)
+def test_operands_that_are_no_numbers_are_told_with_the_op(operand):
+    calls = {
+        "add": lambda: ones(2) + operand,
+        "exp": lambda: gt.exp(operand),
+        "relu": lambda: gt.nn.relu(operand),
+        "reduce_sum": lambda: gt.reduce_sum(operand),
+        "matmul": lambda: gt.matmul(ones(2), operand),
+        "stack": lambda: gt.stack([ones(2), operand]),
+        "clip_by_value": lambda: gt.clip_by_value(ones(2), operand, 1.0),
+        "numpy.dot": lambda: np.dot(ones(2), operand),
+    }
+    for name, call in calls.items():
+        with pytest.raises((DTypeError, ShapeError), match=rf"^{name}: "):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: gt.identity(), r"identity.*'input'"),
+        (lambda: gt.nn.relu(1.0, 2.0, 3.0), r"relu.*features"),
+        (lambda: gt.nn.relu(x=1.0), r"relu.*features"),
+        (lambda: gt.norm(), r"norm\(\) missing"),
+        (lambda: gt.vjp(square)(1.0)[1](), "pullback of square"),
+        (lambda: gt.function(square, input_signature=[gt.TensorSpec([])])(y=1.0), "^square: .*'x'"),
+        (lambda: with_a_rule(square)(y=1.0), "custom_jvp: square: .*'x'"),
+    ],
+)
+def test_arguments_that_do_not_fit_the_signature_are_type_errors_by_the_public_name(call, words):
+    with pytest.raises(TypeError, match=words) as caught:
+        call()
+    assert type(caught.value) is TypeError
+
+
+# What an operand or an attribute may be by mistake.
+WRONG = [
+    *(None, "a", b"a", {"a": 1.0}, {1}, object(), [object()], [None], np.array([None]), np.array(["a"])),
+    *(
+        1.5,
+        -3,
+        7,
+        True,
+        1j,
+        math.nan,
+        math.inf,
+        10**30,
+        (),
+        [],
+        [1.5],
+        [7],
+        [0, 0],
+        [-5, 2],
+        [[1, 2], [3, 4]],
+    ),
+    *([[1.0], [1.0, 2.0]], float, len, slice(0, 2), ..., np.datetime64("2020-01-01"), np.zeros((3, 0))),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [name for name, op in declaring.REGISTRY.items() if op.samples])
+def test_no_exception_from_inside_is_shown_for_what_an_op_cannot_take(name):
+    op = declaring.REGISTRY[name]
+    if not op.call.__module__.startswith("gradtape."):
+        pytest.skip("an op of another test")
+    rng = np.random.default_rng(0)
+    for sample in op.samples[:3]:
+        operands = sample.filled([gt.constant(x) for x in sample.draw(rng, op.dtypes[0])])
+        parameters = list(inspect.signature(op.call).parameters.values())
+        optional = [p.name for p in parameters[len(operands) :] if p.kind is not p.VAR_POSITIONAL]
+        for wrong in WRONG:
+            for i in range(len(operands)):
+                assert not stray(op.call, [*operands[:i], wrong, *operands[i + 1 :]], sample.attributes)
+            for attribute in optional:
+                assert not stray(op.call, operands, {**sample.attributes, attribute: wrong})
+
+
+def stray(call, args, keywords):
+    """The exception that it raises, if that is none of this package's."""
+    try:
+        call(*args, **keywords)
+    except Exception as problem:
+        return None if type(problem).__module__ == "gradtape.errors" else traceback.format_exception(problem)
+    return None
+
+
+# -- what arrays have, and tensors have not ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("sum", "numpy.sum(t, ...)"),
+        ("reshape", "numpy.reshape(t, ...)"),
+        ("conj", "numpy.conj(t, ...)"),
+        ("astype", "gradtape.cast(t, dtype)"),
+        ("item", "t.numpy().item()"),
+        ("tobytes", "t.numpy().tobytes"),
+    ],
+)
+def test_methods_of_arrays_are_told_with_the_function_to_call(name, remedy):
+    for x in (ones(2), gt.Variable([1.0, 2.0])):
+        with pytest.raises(AttributeError, match=name) as caught:
+            getattr(x, name)
+        assert remedy in str(caught.value)
+        assert type(x).__name__ in str(caught.value)
+        assert not hasattr(x, name)
+        assert name not in dir(x)
+    assert {"numpy", "shape", "ndim"} <= set(dir(ones(2)))
+
+
+def test_other_attributes_are_missing_as_python_says():
+    with pytest.raises(AttributeError, match=r"^'Tensor' object has no attribute 'gradient'$"):
+        ones(2).gradient  # noqa: B018
+
+
+# -- ops of one's own ----------------------------------------------------------------------------------------
+
+
+def identity_op(**declaration):
+    def own(x: TensorLike) -> Array:
+        return x.copy()
+
+    return gt.extending.op(**{"vjp": lambda xp, g: g, **declaration})(own)
+
+
+def bare(decorator):
+    def own(x: TensorLike) -> Array:
+        return x.copy()
+
+    return decorator(own)
+
+
+def declared_twice():
+    identity_op()
+    identity_op()
+
+
+@pytest.mark.usefixtures("scratch_registry")
+@pytest.mark.parametrize(
+    ("declare", "parts"),
+    [
+        (lambda: identity_op(vjp=3), ["own", "vjp is 3", "tuple of rules"]),
+        (lambda: identity_op(vjp=(lambda xp, g: g,) * 2), ["own", "2 rules", "1 parameters"]),
+        (lambda: identity_op(vjp=lambda g: g), ["own", "(g)", "(xp, g, ...)"]),
+        (lambda: identity_op(vjp=np.sin), ["def or lambda", "sin"]),
+        (lambda: identity_op(vjp=lambda xp, g, z: g), ["own", "'z'", "x and out"]),
+        (lambda: identity_op(jvp="Linear"), ["own", "jvp is 'Linear'", "LINEAR"]),
+        (lambda: identity_op(batch="rows"), ["batch is 'rows'", "LEADING"]),
+        (lambda: identity_op(promote=["z"]), ["own", "promote", "'z'", "x"]),
+        (lambda: identity_op(rows=3), ["own", "rows is 3", "dict"]),
+        (lambda: identity_op(rows={"z": lambda xp, d: d}), ["own", "'z'", "in vjp"]),
+        (lambda: bare(gt.extending.op), ["own", "@op(...)", "parentheses"]),
+        (lambda: bare(gt.extending.elementwise), ["own", "@elementwise(...)", "forward"]),
+        (lambda: bare(gt.extending.composite), ["own", "@composite(...)", "parentheses"]),
+        (lambda: gt.extending.elementwise(np.sin, 1.0, 2.0)(lambda x: None), ["2 partial", "operands x"]),
+        (lambda: gt.extending.op()(lambda x: x), ["annotated TensorLike"]),
+        (lambda: gt.extending.op()(lambda: 1), ["annotated TensorLike"]),
+        (declared_twice, ["own", "declared already", "another name"]),
+    ],
+)
+def test_a_declaration_that_does_not_fit_is_refused(declare, parts):
+    with pytest.raises(ArgumentError) as caught:
+        declare()
+    for part in parts:
+        assert part in str(caught.value), str(caught.value)
+
+
+@pytest.mark.usefixtures("scratch_registry")
+@pytest.mark.parametrize("returned", [None, 1.5, "a", [1.0], [np.ones(2), None]], ids=repr)
+def test_an_own_op_that_returns_no_array_is_told(returned):
+    def own(x: TensorLike) -> Array:
+        return returned
+
+    declared = gt.extending.op(vjp=lambda xp, g: g)(own)
+    with pytest.raises(NotATensorError, match=r"own: its forward returned .*np\.asarray"):
+        declared(ones(2))
+
+
+@pytest.mark.usefixtures("scratch_registry")
+def test_what_an_own_op_raises_stays_to_be_seen():
+    def own(x: TensorLike, shape: tuple[int, ...]) -> Array:
+        return x.reshape(shape)
+
+    declared = gt.extending.op(vjp=lambda xp, g: g)(own)
+    with pytest.raises(ShapeError, match=r"^own: cannot reshape.*float32\(2,\), \(3,\)") as caught:
+        declared(ones(2), shape=(3,))
+    assert "return x.reshape(shape)" in "".join(traceback.format_exception(caught.value))
+    with pytest.raises(ShapeError) as caught:  # where it is one of this package's ops, NumPy's is hidden
+        gt.reshape(ones(2), (3,))
+    assert "np.reshape" not in "".join(traceback.format_exception(caught.value))
 
 
 # -- gradient ------------------------------------------------------------------------------------------------
