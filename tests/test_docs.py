@@ -148,6 +148,17 @@ def test_page_exists_and_shows_code_with_its_output(page: str) -> None:
     assert [text for _, _, text in blocks((ROOT / page).read_text(encoding="utf-8")) if text]
 
 
+# One that users never see, and two that have pages of their own, why-none.md and why-nan.md.
+NOT_ON_THE_PAGE = {"PlanError", "UnconnectedError", "NumericsError"}
+
+
+def test_the_page_of_errors_provokes_every_one() -> None:
+    page = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+    told = "".join(text for _, _, text in blocks(page) if text)
+    shown = set(re.findall(r"^(\w+Error): ", told, re.MULTILINE))
+    assert not set(gt.errors.__all__) - shown - NOT_ON_THE_PAGE
+
+
 PAGE = """Words.
 
 ```python
