@@ -149,7 +149,7 @@ def test_page_exists_and_shows_code_with_its_output(page: str) -> None:
 
 
 # One that users never see, and two that have pages of their own, why-none.md and why-nan.md.
-NOT_ON_THE_PAGE = {"PlanError", "UnconnectedError", "NumericsError"}
+NOT_ON_THE_PAGE = {"PlanError"}
 
 
 def test_the_page_of_errors_provokes_every_one() -> None:

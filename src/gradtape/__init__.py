@@ -12,7 +12,7 @@ Record ordinary array code on a tape, and differentiate it exactly, to any order
 import numpy as _numpy
 
 import gradtape.numpy.protocols
-import gradtape.operators  # noqa: F401  (gives tensors Python's operators)
+import gradtape.operators
 from gradtape import (
     autodiff,
     config,
@@ -157,6 +157,15 @@ complex64, complex128 = (_numpy.dtype(name) for name in ("complex64", "complex12
 int8, int16, int32, int64 = (_numpy.dtype(name) for name in ("int8", "int16", "int32", "int64"))
 uint8, uint16, uint32, uint64 = (_numpy.dtype(name) for name in ("uint8", "uint16", "uint32", "uint64"))
 bool = _numpy.dtype("bool")
+
+
+def __getattr__(name: str) -> object:
+    """Says where a name is that was looked for here."""
+    for part in (math, nn, linalg, gradtape.numpy):
+        if name in part.__all__:
+            raise AttributeError(f"module 'gradtape' has no attribute {name!r}; it is {part.__name__}.{name}")
+    raise AttributeError(f"module 'gradtape' has no attribute {name!r}")
+
 
 __all__ = [
     "GradientTape",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gradtape.batched import alias
-from gradtape.errors import DTypeError, ShapeError, UnconnectedError
+from gradtape.errors import ArgumentError, DTypeError, ShapeError, UnconnectedError
 from gradtape.ops.op import recorded
 from gradtape.recorders import access
 from gradtape.slices import IndexedSlices, Rows, densified
@@ -73,11 +73,13 @@ class Insisting:
 
 
 def unconnected_choice(choice: UnconnectedGradients | str) -> UnconnectedGradients:
-    """The choice as a member of UnconnectedGradients, or ValueError."""
+    """The choice as a member of UnconnectedGradients, or ArgumentError."""
     try:
         return UnconnectedGradients(choice)
     except ValueError:
-        raise ValueError(f"unconnected_gradients: wanted 'none', 'zero' or 'raise', got {choice!r}") from None
+        raise ArgumentError(
+            f"unconnected_gradients: wanted 'none', 'zero' or 'raise', got {choice!r}"
+        ) from None
 
 
 def values_of(structure: Any, what: str) -> list[Value]:
@@ -124,7 +126,9 @@ def seed_of(x: Value, given: TensorLike) -> Tensor:
     if not isinstance(given, Value):
         given = Tensor(as_array(given, x.dtype))
     if given.shape != x.shape:
-        raise ShapeError(f"gradient: output_gradients of shape {given.shape} for a target of shape {x.shape}")
+        raise ShapeError(
+            f"gradient: output_gradients of shape {given.shape} for a target of shape {x.shape}; they must agree"
+        )
     if given.dtype != x.dtype:
         raise DTypeError(
             f"gradient: output_gradients of dtype {given.dtype} for a target of {x.dtype}; cast it"

@@ -342,13 +342,17 @@ class Variable(Value):
     ) -> "Variable":
         if isinstance(value, Value):
             new: Any = value
-        elif isinstance(value, (list, tuple, *_WEAK)):
-            new = Tensor(as_array(value, self.dtype))
         else:
-            new = Tensor(as_array(value))
+            try:
+                new = Tensor(
+                    as_array(value, self.dtype if isinstance(value, (list, tuple, *_WEAK)) else None)
+                )
+            except (DTypeError, ShapeError) as problem:
+                raise type(problem)(f"{verb}: {problem}") from None
         if new.shape != self.shape:
             raise ShapeError(
-                f"{verb}: variable {self._name} has shape {self.shape}, the value has {new.shape}"
+                f"{verb}: variable {self._name} has shape {self.shape}, the value has {new.shape}; "
+                "a variable keeps its shape"
             )
         if new.dtype != self.dtype:
             raise DTypeError(
@@ -408,7 +412,7 @@ def as_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """`dtype` as a `numpy.dtype`, or DTypeError; one of the boolean, integer, real and complex types."""
     try:
         found = None if dtype is None else np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError):
         found = None
     if found is None or found.kind not in "biufc":
         raise DTypeError(
@@ -438,7 +442,10 @@ def as_array(value: Any, dtype: np.dtype[Any] | None = None) -> Array:
     except ValueError:
         raise ShapeError(f"a nested list must have rows of equal length, not {_brief(value)}") from None
     if array.dtype.kind not in "biufc":
-        raise DTypeError(f"cannot make a tensor of {_brief(value)} (type {kind.__name__}); wanted numbers")
+        why = " (a gradient is None where the target does not depend on the source)" if value is None else ""
+        raise DTypeError(
+            f"cannot make a tensor of {_brief(value)} (type {kind.__name__}){why}; wanted numbers"
+        )
     if dtype is not None:
         lossy = {"f": "biu", "c": "biuf"}.get(array.dtype.kind, "")
         if dtype.kind in lossy and isinstance(value, (list, tuple, float, complex)):
@@ -499,5 +506,10 @@ def require_value(x: object, what: str) -> Value:
     if isinstance(x, Value):
         return x
     raise NotATensorError(
-        f"{what}: wanted a Tensor or a Variable, got {type(x).__name__}; make it with constant"
+        f"{what}: wanted a Tensor or a Variable, got {type(x).__name__}; "
+        + (
+            "give one at a time"
+            if isinstance(x, (list, tuple))
+            else "make it with constant before it is used"
+        )
     )

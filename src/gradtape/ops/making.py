@@ -10,8 +10,9 @@ from typing import Any, ParamSpec
 
 import numpy as np
 
+from gradtape.arguments import whole
 from gradtape.batched import Batched
-from gradtape.errors import AxisError, DTypeError, ShapeError
+from gradtape.errors import ArgumentError, AxisError, DTypeError, ShapeError
 from gradtape.ops.namespace import Namespace, raw, recorded
 from gradtape.ops.op import LEADING, LINEAR, Op, composite, elementwise, op
 from gradtape.ops.operands import explained
@@ -353,8 +354,8 @@ def eye(
     array([[1., 0.],
            [0., 1.]], dtype=float32)>
     """
-    rows = int(num_rows)
-    columns = rows if num_columns is None else int(num_columns)
+    rows = whole("eye: num_rows", num_rows)
+    columns = rows if num_columns is None else whole("eye: num_columns", num_columns)
     batch = () if batch_shape is None else _dimensions("eye", batch_shape)
     return np.broadcast_to(np.eye(rows, columns, dtype=as_dtype(dtype)), (*batch, rows, columns))
 
@@ -366,7 +367,7 @@ def range(
     """The numbers from `start` up to, and without, `limit`, in steps of `delta`; from 0 if only one is given.
 
     int32 for Python ints, float32 if one is a float; arrays and tensors promote as NumPy does. Empty if
-    `delta` leads away from `limit`; ShapeError if it is 0.
+    `delta` leads away from `limit`; ArgumentError if it is 0.
 
     >>> gt.range(3)
     <tf.Tensor: shape=(3,), dtype=int32, numpy=array([0, 1, 2], dtype=int32)>
@@ -382,7 +383,7 @@ def range(
             f"range: start, limit and delta must be scalars, not of shapes {[x.shape for x in values]}"
         )
     if not values[2]:
-        raise ShapeError("range: delta is 0, so that the limit is never reached; give another")
+        raise ArgumentError("range: delta is 0, so that the limit is never reached; give another")
     weak = [x if type(x) in (int, float) else v for x, v in zip(given, values, strict=True)]
     if dtype is not None:
         kind = as_dtype(dtype)
@@ -408,14 +409,14 @@ def linspace(xp: Namespace, start: TensorLike, stop: TensorLike, num: int, axis:
     """`num` evenly spaced numbers from `start` to `stop`, both included, along a new axis.
 
     float32 for Python floats, float64 for ints; start and stop broadcast, and derivatives flow to them:
-    (1 - w) start + w stop for w in 0, 1 / (num - 1), ..., 1. Raises ShapeError if num is negative.
+    (1 - w) start + w stop for w in 0, 1 / (num - 1), ..., 1. Raises ArgumentError if num is negative.
 
     >>> gt.linspace(0.0, 1.0, 5)
     <tf.Tensor: shape=(5,), dtype=float32, numpy=array([0.  , 0.25, 0.5 , 0.75, 1.  ], dtype=float32)>
     """
-    count = int(num)
+    count = whole("linspace: num", num)
     if count < 0:
-        raise ShapeError(f"linspace: num is {count}; wanted at least 0")
+        raise ArgumentError(f"linspace: num is {count}; wanted at least 0")
     given = [x if type(x) in (int, float, complex) else xp.asarray(x) for x in (start, stop)]
     kind = np.result_type(*(getattr(x, "dtype", x) for x in given))
     if kind.kind not in "fc":
@@ -424,6 +425,7 @@ def linspace(xp: Namespace, start: TensorLike, stop: TensorLike, num: int, axis:
         kind = np.dtype(np.float32)
     ends = [xp.cast(x, kind) if hasattr(x, "dtype") else xp.asarray(x, kind) for x in given]
     ndim = max(len(x.shape) for x in ends)
+    axis = whole("linspace: axis", axis)
     if not -ndim - 1 <= axis <= ndim:
         raise AxisError(
             f"linspace: no place {axis} for a new axis among {ndim}; it runs from {-ndim - 1} to {ndim}"
@@ -476,9 +478,9 @@ def one_hot(
     given = [x.dtype for x in values if x is not None]
     kind = as_dtype(dtype) if dtype is not None else np.result_type(*given) if given else np.dtype(np.float32)
     on, off = (default if x is None else x for x, default in zip(values, (1, 0), strict=True))
-    place = -1 if axis is None else axis
+    place = -1 if axis is None else whole("one_hot: axis", axis)
     hot = xp.equal(
         xp.expand_dims(index, place),
-        np.arange(int(depth)).reshape(_along(place % (index.ndim + 1), index.ndim + 1)),
+        np.arange(whole("one_hot: depth", depth)).reshape(_along(place % (index.ndim + 1), index.ndim + 1)),
     )
     return xp.where(hot, np.asarray(on, kind), np.asarray(off, kind))  # type: ignore[no-any-return]

@@ -227,13 +227,13 @@ def _unary(op: Op) -> Forward:
             try:
                 value, key = array_operand(x)
             except Exception as problem:
-                raise named(op.name, problem) from None
+                raise named(op.title, problem) from None
             if type(value) is Batched:
                 return cast(Tensor, over_examples(op, [value], [key]))
         try:
             out = forward(value)
         except Exception as problem:
-            complain(op.name, problem, [value])
+            complain(op.title, problem, [value])
         tensor = Tensor(out)
         for recorder in listening():
             dtype = out.dtype
@@ -273,13 +273,13 @@ def _binary(op: Op) -> Forward:
             try:
                 (a, b), (ka, kb) = operands_together((0, 1), True, (x, y))
             except Exception as problem:
-                raise named(op.name, problem) from None
+                raise named(op.title, problem) from None
             if type(a) is Batched or type(b) is Batched:
                 return cast(Tensor, over_examples(op, [a, b], [ka, kb]))
         try:
             out = forward(a, b)
         except Exception as problem:
-            complain(op.name, problem, [a, b])
+            complain(op.title, problem, [a, b])
         tensor = Tensor(out)
         for recorder in listening():
             dtype = out.dtype
@@ -419,11 +419,11 @@ def _general(op: Op, layout: Layout, promote: Sequence[str]) -> Forward:
                     return over_examples(op, values, keys, statics, derive)
             values.extend([v if v is None or type(v) in PYTHON else static(v) for v in full[n:]])
         except Exception as problem:
-            raise named(op.name, problem) from None
+            raise named(op.title, problem) from None
         try:
             out = op.forward(*values)
         except Exception as problem:
-            complain(op.name, problem, values[:n], layout.told(values))
+            complain(op.title, problem, values[:n], layout.told(values))
         result, key = _result(out)
         if listening():
             values.extend(derive(values))
@@ -469,7 +469,7 @@ def _variadic(op: Op, layout: Layout, rules: Sequence[Forward | None]) -> Forwar
             values, keys = operands_together(range(len(operands)), False, operands)
             statics = [static(value) for value in rest]
         except Exception as problem:
-            raise named(op.name, problem) from None
+            raise named(op.title, problem) from None
         if Batched in map(type, values):
             return cast(
                 Tensor, over_examples(op, values, keys, statics, shapes_of, True, of_arity(len(values)))
@@ -477,7 +477,7 @@ def _variadic(op: Op, layout: Layout, rules: Sequence[Forward | None]) -> Forwar
         try:
             out = op.forward(values, *statics)
         except Exception as problem:
-            complain(op.name, problem, values, layout.told([given, *statics]))
+            complain(op.title, problem, values, layout.told([given, *statics]))
         tensor = Tensor(out)
         for recorder in listening():
             padding = [0] * (len(statics) + 1)

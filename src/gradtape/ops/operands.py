@@ -149,7 +149,7 @@ def complain(
 
 def named(name: str, problem: Exception) -> Exception:
     """The problem, with the name of the op in front if it begins with no name yet."""
-    return type(problem)(f"{_FACES.get(name, name)}: {problem}") if is_unnamed(problem) else problem
+    return type(problem)(f"{name}: {problem}") if is_unnamed(problem) else problem
 
 
 def is_of_a_body(problem: Exception) -> bool:
@@ -168,7 +168,6 @@ def is_unnamed(problem: Exception) -> bool:
 
 _UNNAMED = (errors.DTypeError, errors.ShapeError, errors.LeavesTapeError, errors.PerExampleError)
 _NAMED = re.compile(r"[\w.]+: ")
-_FACES = {"read_at": "getitem", "write_at": "setitem"}  # what users call these ops
 
 
 def of_elsewhere(name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
