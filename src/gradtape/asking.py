@@ -127,7 +127,8 @@ def seed_of(x: Value, given: TensorLike) -> Tensor:
         given = Tensor(as_array(given, x.dtype))
     if given.shape != x.shape:
         raise ShapeError(
-            f"gradient: output_gradients of shape {given.shape} for a target of shape {x.shape}; they must agree"
+            f"gradient: output_gradients of shape {given.shape} for a target of shape {x.shape}; give it the "
+            "target's shape"
         )
     if given.dtype != x.dtype:
         raise DTypeError(

@@ -35,7 +35,7 @@ class ShapeError(ValueError):
 
 
 class ArgumentError(TypeError, ValueError):
-    """What was asked of a function does not fit it: an option that it has not, a number or list that is none."""
+    """An argument that the function cannot take: an option that it has not, a number or list that is none."""
 
 
 class AxisError(ValueError, IndexError):
