@@ -199,3 +199,21 @@ def test_what_goes_in_is_checked() -> None:
     with pytest.raises(NotATensorError, match="draw: source"):
         tape.draw(gt.constant(1.0), np.ones(2))
     assert "0 ops" in repr(tape.draw())
+
+
+def test_the_way_begins_at_what_the_source_was_then() -> None:
+    v = gt.Variable(2.0)
+    with gt.GradientTape(explain=True) as tape:
+        h = v * v
+        y = gt.sin(h)
+        v.assign_add(1.0)
+    assert arrows(tape.draw(y, v)) == {"v -> multiply", "multiply -> sin", "sin -> y"}
+    assert arrows(tape.draw(y, h)) == {"v -> multiply", "multiply -> sin", "sin -> y"}
+    assert [named(tape.draw(y, h))[key] for key in tape.draw(y, h).path] == ["multiply", "sin", "y"]
+
+
+def test_a_value_by_itself() -> None:
+    x = gt.Variable(2.0)
+    with gt.GradientTape(explain=True) as tape:
+        gt.sin(x)
+    assert arrows(tape.draw(x, x)) == {"x -> x"}

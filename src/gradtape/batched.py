@@ -25,6 +25,7 @@ __all__ = [
     "innermost",
     "is_followed",
     "mapped",
+    "only_mappings",
     "unbatched",
 ]
 
@@ -175,6 +176,19 @@ def alone(recorder: Recorder) -> Iterator[None]:
         yield
     finally:
         recorders.set_listening(stack)
+
+
+@contextlib.contextmanager
+def only_mappings() -> Iterator[None]:
+    """A block that nobody hears, within the mappings that there are."""
+    stack, traced = listening(), recorders.tracer()
+    recorders.set_listening(tuple([other for other in stack if isinstance(other, Mapping)]))
+    recorders.set_tracer(None)
+    try:
+        yield
+    finally:
+        recorders.set_listening(stack)
+        recorders.set_tracer(traced)
 
 
 def innermost(values: Sequence[Any]) -> Mapping:

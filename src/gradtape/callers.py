@@ -67,6 +67,6 @@ def short(filename: str) -> str:
     """A file's path as seen from here, if that is shorter."""
     try:
         seen = os.path.relpath(filename)
-    except ValueError:  # on another drive
+    except (ValueError, OSError):  # on another drive; from a folder that is gone
         return filename
     return filename if filename.startswith("<") or seen.startswith("..") else seen

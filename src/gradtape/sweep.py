@@ -18,7 +18,7 @@ __all__ = ["Cotangents", "Cuts", "Edge", "sweep"]
 Edge: TypeAlias = tuple[Any, int, Rule, Any, tuple[Any, ...], tuple[tuple[int, ...], np.dtype[Any]] | None]
 
 
-# The keys of results and operands between which a rule gave None.
+# The key of a result, or keys, and the place of an operand, between which a rule gave None.
 Cuts: TypeAlias = set[tuple[Any, int]]
 
 
@@ -75,7 +75,7 @@ def sweep(
                 continue
             if cotangent is None:
                 if cuts is not None:
-                    cuts.add((key, source))
+                    cuts.add((key, rule.index))
                 continue
         if fit is not None:
             cotangent = _fitted(xp, cotangent, *fit)

@@ -23,7 +23,7 @@ from gradtape.asking import (
     values_of,
     zeros,
 )
-from gradtape.batched import chunks
+from gradtape.batched import chunks, only_mappings
 from gradtape.errors import (
     FunctionError,
     NotATensorError,
@@ -39,7 +39,7 @@ from gradtape.recorders import listening, local, tracer, who_can
 from gradtape.slices import require_dense
 from gradtape.structure import flatten, unflattened
 from gradtape.sweep import Cuts, Edge, sweep
-from gradtape.tensor import Tensor, TensorLike, Value, Variable
+from gradtape.tensor import Tensor, TensorLike, Value, Variable, require_value
 
 if TYPE_CHECKING:
     from gradtape.explain.explanation import Explanation
@@ -147,6 +147,10 @@ class GradientTape:
         return self
 
     def __exit__(self, *problem: object) -> None:
+        if self._recording:
+            self._leave()
+
+    def _leave(self) -> None:
         self._stop()
         if self._checker is not None:
             self._checker.__exit__()
@@ -381,22 +385,13 @@ class GradientTape:
           ...
         Remedy: call tape.watch(x) before its first use, or make it a gradtape.Variable.
         """
-        from gradtape.explain.causes import (
-            explained,
-        )
+        from gradtape.explain.causes import explained
 
-        targets = [require_dense(x, "explain: target") for x in flatten(target)]
+        targets = [require_value(x, "explain: target") for x in flatten(target)]
         if not targets:
             raise StructureError("explain: wanted a target, got an empty structure")
         by = require_dense(source, "explain: source")
-        found = explained(self._memory(), targets, by)
-        if found.kind != "connected" or self._used:
-            return found
-        memory = self._memory()
-        with recorders.unheard():
-            seeds = [seed_of(x, None) for x in targets]
-            sweep(raw, self._edges.copy(), summed(targets, seeds, True), {by._key}, memory.cuts)
-        return explained(memory, targets, by)
+        return explained(self._swept(targets, by), targets, by)
 
     def draw(self, target: Any = (), source: TensorLike | None = None) -> "Picture":
         """What was recorded as a picture: sources at the top, targets at the bottom, ops between.
@@ -415,7 +410,7 @@ class GradientTape:
         >>> tape.draw(y, x)
         <picture of 2 ops; .save('tape.svg')>
         """
-        targets = [require_dense(x, "draw: target") for x in flatten(target)]
+        targets = [require_value(x, "draw: target") for x in flatten(target)]
         by = None if source is None else require_dense(source, "draw: source")
         if self._used and self._journal is None:
             raise TapeStateError(
@@ -424,7 +419,25 @@ class GradientTape:
             )
         from gradtape.explain.draw import drawn
 
-        return drawn(self._memory(), targets, by)
+        memory = self._memory() if by is None else self._swept(targets, by)
+        return drawn(memory, targets, by)
+
+    def _swept(self, targets: list[Value], source: Value) -> "Memory":
+        """What this tape still knows, and what a sweep that it can still make tells besides: where rules give
+        None, or raise.
+        """
+        if self._used:
+            return self._memory()
+        memory = self._memory()._replace(cuts=set())
+        with only_mappings():
+            bare = not listening()
+            seeds = [seed_of(x, None) for x in targets]
+            try:
+                cotangents = summed(targets, seeds, bare)
+                sweep(raw if bare else recorded, self._edges.copy(), cotangents, {source._key}, memory.cuts)
+            except Exception as problem:  # the user's own, or that there is no rule
+                return memory._replace(problem=problem.with_traceback(None))
+        return memory
 
     def _memory(self) -> "Memory":
         """What this tape still knows."""
@@ -439,7 +452,7 @@ class GradientTape:
             self._started,
             self._ended,
             self._journal,
-            set() if self._journal is None else self._journal.cuts,
+            set() if self._journal is None or self._persistent else self._journal.cuts,
         )
 
     # -- what it holds, and where time goes ------------------------------------------------------------------
@@ -662,7 +675,7 @@ class GradientTape:
         """Where a sweep takes down which rules give None, if that is to be explained."""
         if isinstance(absent, Insisting):
             return absent.memory.cuts
-        return None if self._journal is None else self._journal.cuts
+        return None if self._journal is None or self._persistent else self._journal.cuts
 
     def _taken(self, seeds: Iterable[tuple[Value, Tensor]] = ()) -> list[Edge]:
         """The edges to sweep, which a tape that is not persistent then holds no more, nor anything else.
@@ -681,7 +694,7 @@ class GradientTape:
             edges = checkers[0].checked(edges, checkers[1:], seeds)
         if not self._persistent:
             if self._recording:
-                self._stop()
+                self._leave()
             told = self._told
             self._clear()
             self._told, self._used, self._held = told, True, kept

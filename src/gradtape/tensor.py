@@ -359,7 +359,7 @@ class Variable(Value):
                 f"{verb}: variable {self._name} has dtype {self.dtype}, the value has {new.dtype}; cast it"
             )
         for journal in journals():
-            journal.assigned(self, new)
+            journal.assigned(self, new, update is not None)
         traced = tracer()
         if traced is None:
             self._value = new._value if update is None else update(self._value, new._value)

@@ -1,8 +1,10 @@
 """What running code calls a value, and where it gave the name another one."""
 
 import dis
+import inspect
+import sys
 from collections.abc import Iterator
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, NamedTuple
 
 from gradtape.callers import Site
@@ -16,24 +18,35 @@ _ENDS = ("POP_TOP", "RETURN_", "POP_JUMP", "JUMP_", "FOR_ITER", "STORE_")  # a s
 class Binding(NamedTuple):
     """One place where code gives a name a value.
 
-    renews: whether it is made of what the name meant before, as in w = w - g; loads: the names that it is
-    made of.
+    name: "w", or "model.w"; renews: whether it is made of what the name meant before, as in w = w - g; loads:
+    the names that it is made of; passed: whether it stands before what is running now.
     """
 
+    name: str
     site: Site
     renews: bool
     loads: frozenset[str]
+    passed: bool
 
 
 def _owners(frame: FrameType) -> Iterator[tuple[FrameType, str, Any]]:
     """Everything that the code of a frame, and of those that called it, has a name for, nearest first."""
     here: FrameType | None = frame
     while here is not None:
-        for name, value in list(here.f_locals.items()):
+        for name, value in _locals(here).items():
             yield here, name, value
         here = here.f_back
     for name, value in list(frame.f_globals.items()):
         yield frame, name, value
+
+
+def _locals(frame: FrameType) -> dict[str, Any]:
+    """The local names; what Python before 3.13 shows of a function's it keeps, and so their values alive."""
+    shown = frame.f_locals
+    found = dict(shown)
+    if sys.version_info < (3, 13) and frame.f_code.co_flags & inspect.CO_OPTIMIZED:
+        shown.clear()
+    return found
 
 
 def _named(frame: FrameType, value: Any) -> Iterator[tuple[FrameType, str]]:
@@ -42,21 +55,27 @@ def _named(frame: FrameType, value: Any) -> Iterator[tuple[FrameType, str]]:
     for where, name, found in _owners(frame):
         if found is value:
             yield where, name
-        for attribute, held in list(getattr(found, "__dict__", {}).items()) if _is_plain(found) else []:
+        for attribute, held in _attributes(found).items():
             if held is value:
                 attributes.append((where, f"{name}.{attribute}"))
     yield from attributes
 
 
-def _is_plain(x: Any) -> bool:
-    return not isinstance(x, type) and type(x).__module__ not in ("builtins", "types")
+def _attributes(x: Any) -> dict[str, Any]:
+    """What an object of a class in Python holds by name, without asking it: some raise whatever one asks."""
+    if issubclass(type(x), type) or type(x).__module__ in ("builtins", "types"):
+        return {}
+    try:
+        return dict(object.__getattribute__(x, "__dict__"))
+    except AttributeError:
+        return {}
 
 
 def names_of(frame: FrameType) -> dict[int, tuple[str, Value]]:
     """The names that running code has for tensors and variables, and these, by key; the nearest name wins."""
     found: dict[int, tuple[str, Value]] = {}
     for _, name, value in _owners(frame):
-        if isinstance(value, Value) and name.isidentifier() and not name.startswith("_"):
+        if issubclass(type(value), Value) and name.isidentifier() and not name.startswith("_"):
             found.setdefault(value._key, (name, value))
     return found
 
@@ -68,17 +87,16 @@ def name_of(frame: FrameType, value: Any) -> str | None:
 
 
 def bindings(frame: FrameType, value: Any) -> list[Binding]:
-    """Where the running code gives the name of `value` a value, the latest last, as far as can be seen: what
-    stands before the line that is running now is later than what stands after it, which only a loop has run.
-    """
+    """Where the running code gives the name of `value` a value, in the order of the code."""
     for where, name in _named(frame, value):
-        found = list(_stores(where.f_code, name.rpartition(".")[2], "." in name))
+        found = list(_stores(where, name))
         if found:
-            return sorted(found, key=lambda binding: binding.site.offset < where.f_lasti)
+            return found
     return []
 
 
-def _stores(code: CodeType, name: str, is_attribute: bool) -> Iterator[Binding]:
+def _stores(frame: FrameType, full_name: str) -> Iterator[Binding]:
+    code, name, is_attribute = frame.f_code, full_name.rpartition(".")[2], "." in full_name
     loads: set[tuple[str, bool]] = set()
     for step in dis.get_instructions(code):
         names = set(_names(step.argval))
@@ -89,7 +107,8 @@ def _stores(code: CodeType, name: str, is_attribute: bool) -> Iterator[Binding]:
         attribute = step.opname in ("STORE_ATTR", "LOAD_ATTR", "LOAD_METHOD")
         if step.opname.startswith("STORE_") and attribute == is_attribute and name in names:
             loaded = frozenset(loaded for loaded, _ in loads)
-            yield Binding(Site(code, step.offset), (name, is_attribute) in loads, loaded)
+            renews, passed = (name, is_attribute) in loads, step.offset < frame.f_lasti
+            yield Binding(full_name, Site(code, step.offset), renews, loaded, passed)
         if step.opname.startswith(_ENDS):
             loads = loaded_next
         elif step.opname.startswith("LOAD_"):

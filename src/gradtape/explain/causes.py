@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gradtape.callers import frame_of_caller, place
+from gradtape.callers import Site, frame_of_caller, place
 from gradtape.explain.bindings import Binding, bindings, name_of
 from gradtape.explain.explanation import KINDS, Explanation, Step
 from gradtape.explain.journal import Journal
@@ -48,6 +48,9 @@ class _Case:
         whole = self.way is not None and not any(link.broken for link in self.links)
         if not (whole and _is_smooth(self.source) and _is_smooth(self.target)):
             return None
+        if self.memory.problem is not None:
+            what = f"{type(self.memory.problem).__name__}: {self.memory.problem}"
+            return self._said("raises", path=self.links, what=what)
         return self._said("connected", path=self.links)
 
     def by_dtype(self) -> Explanation | None:
@@ -86,25 +89,27 @@ class _Case:
             if 0 < self.memory.ended < x._key and not isinstance(x, Variable):
                 if x is self.source and (replaced := self._replaced()) is not None:
                     return replaced
-                bound = bindings(self.frame, x)
-                at = Link("", bound[-1].site) if bound else None
-                details = [_place(at)] if at else []
                 block = self.journal.block if self.journal else None
+                bound = [b for b in bindings(self.frame, x) if block is None or _follows(b.site, block)]
+                bound = [b for b in bound if b.passed] or bound
+                details = [place(b.site) for b in bound]
                 if block is not None:
                     details.append(f"the block begins at {place(block)}")
-                return self._said("after", at, what=self._name(x), details=details)
+                return self._said("after", _alone(bound), what=self._name(x), details=details)
         return None
 
     def _replaced(self) -> Explanation | None:
         """If the source has the name of a variable that the code gave another value."""
-        renewal = None if isinstance(self.source, Variable) else _renewal(bindings(self.frame, self.source))
-        if renewal is None:
-            return None
-        at = Link("", renewal.site)
-        return self._said("replaced", at, details=[_place(at)])
+        bound = [] if isinstance(self.source, Variable) else bindings(self.frame, self.source)
+        renewals = [b for b in bound if b.renews]
+        first = [b for b in bound if not b.renews]
+        is_attribute = not first and all("." in b.name for b in bound)  # which a model's are, made elsewhere
+        if renewals and (is_attribute or any("Variable" in b.loads for b in first)):
+            return self._said("replaced", _alone(renewals), details=[place(b.site) for b in renewals])
+        return None
 
     def _before(self, journal: Journal) -> Explanation | None:
-        """If the source was not used, and something was that is younger and older than the block."""
+        """If the source was not used, and something was that is younger than it, and older than the block."""
         key = self.source._key
         if key in journal.variables or any(key in op.keys for op in ops(journal)):
             return None
@@ -121,9 +126,15 @@ class _Case:
         found.sort(key=lambda leaf: leaf.key not in journal.variables)
         if [leaf.key for leaf in found] == [self.target._key]:
             return self._said("unrelated", details=[f"no op of the block made {self._name(self.target)}"])
-        names = [_named(journal, leaf) for leaf in found[:3]]
+        names = [self._told(journal, leaf) for leaf in found[:3]]
         more = f", and on {len(found) - 3} more" if found[3:] else ""
         return self._said("unrelated", details=[f"it depends on {', '.join(names)}{more}"] if names else [])
+
+    def _told(self, journal: Journal, leaf: Leaf) -> str:
+        name = "a tensor made before the block" if leaf.key < self.memory.started else "a constant"
+        if leaf.key in journal.variables:
+            name = journal.variables[leaf.key].name
+        return f"{name} (by {leaf.op}, {place(leaf.site)})" if leaf.site else name
 
     def by_what_is_left(self) -> Explanation:
         """What can be told without a journal."""
@@ -135,7 +146,7 @@ class _Case:
             return self._said(broken.broken or "", broken, path=self.links)
         if isinstance(source, Variable) and source._key not in memory.variables:
             if source.trainable and memory.watches_accessed:
-                return self._said("unrelated", details=["nothing that the tape recorded reads it"])
+                return self._said("not_recorded", details=["nothing that the tape recorded reads it"])
             return self._said("unwatched", details=[self._why_unwatched()])
         is_older = source._key < memory.started and not isinstance(source, Variable)
         is_unknown = memory.edges is not None and source._key not in memory.live
@@ -145,9 +156,8 @@ class _Case:
             return self._said("forgotten", what="the tape has answered already, and keeps nothing")
         reached = made_of(memory.edges, [self.target._key])
         found = [variable.name for key, variable in memory.variables.items() if key in reached]
-        details = [f"it depends on {', '.join(found)}" if found else "nothing recorded leads to it"]
-        details.append("GradientTape(explain=True) would tell where a connection broke, if there was one")
-        return self._said("unrelated", details=details)
+        details = [f"recorded is that it depends on {', '.join(found)}"] if found else []
+        return self._said("not_recorded", details=details)
 
     # -- words -----------------------------------------------------------------------------------------------
 
@@ -186,6 +196,12 @@ class _Case:
     def _why_unwatched(self) -> str:
         x = self.source
         if not isinstance(x, Variable):
+            renewals = [b.site for b in bindings(self.frame, x) if b.renews]
+            if renewals:
+                return (
+                    "it is a tensor, and unasked a tape follows only variables; if it was one before "
+                    f"{place(renewals[-1])}, keep that, and change its value by assign"
+                )
             return "it is a tensor, and unasked a tape follows only variables"
         if not x.trainable:
             return "it is a variable with trainable=False, which a tape follows only when told to"
@@ -200,14 +216,11 @@ def _place(at: Link) -> str:
     return place(at.site) if at.site else at.op
 
 
-def _named(journal: Journal, leaf: Leaf) -> str:
-    name = journal.variables[leaf.key].name if leaf.key in journal.variables else "a tensor"
-    return f"{name} (by {leaf.op}, {place(leaf.site)})" if leaf.site else name
+def _alone(found: Sequence[Binding]) -> Link | None:
+    """The place, if it is the only one."""
+    return Link("", found[0].site) if len(found) == 1 else None
 
 
-def _renewal(found: Sequence[Binding]) -> Binding | None:
-    """The last place where a name that once was a variable's got a value made of its old one."""
-    first = [binding for binding in found if not binding.renews]
-    if first and not any("Variable" in binding.loads for binding in first):
-        return None
-    return next((binding for binding in reversed(found) if binding.renews), None)
+def _follows(site: Site, block: Site) -> bool:
+    """Whether a line stands below the one that a tape's block begins at, as far as that can be told."""
+    return site.code is not block.code or site.offset > block.offset

@@ -46,12 +46,12 @@ def happened(
             return None
         return "reset" if key in once_live else "watched_late" if key in watched else "unwatched"
 
-    def cut(op: Heard, i: int, operand: int, dtype: np.dtype[np.generic]) -> str | None:
+    def cut(op: Heard, i: int, dtype: np.dtype[np.generic]) -> str | None:
         if i not in rules or dtype.kind not in "fc":
             return _CUTTERS.get(op.op.name, "no_derivative")
         if op.paused or at < last_reset:
             return "stop_recording" if op.paused else "reset"
-        return "own_rule" if (op.keys[-1], operand) in cuts else None
+        return "own_rule" if (op.keys[-1], i) in cuts else None
 
     for at, event in enumerate(journal.events):
         if isinstance(event, Reset):
@@ -69,7 +69,7 @@ def happened(
                 if read and read.is_trainable and watches_accessed and not op.paused:
                     live.add(key)
             connections = tuple(
-                Connection(operand, result, dtype, cut(op, i, operand, dtype), idle(operand))
+                Connection(operand, result, dtype, cut(op, i, dtype), idle(operand))
                 for result, (_, dtype) in op.results
                 for i, operand in op.operands
             )

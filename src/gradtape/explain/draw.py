@@ -11,6 +11,7 @@ from gradtape.explain.folding import folded
 from gradtape.explain.journal import Assigned, Journal, Left, Watched
 from gradtape.explain.picture import Link, Node, Picture
 from gradtape.explain.ways import Memory, Way, ways_of
+from gradtape.slices import IndexedSlices
 from gradtape.tensor import Value
 
 __all__ = ["drawn"]
@@ -55,6 +56,7 @@ class _Sketch:
         self.links: dict[tuple[Hashable, Hashable], Link] = {}
         self.maker: dict[int, Hashable] = {}  # the node that each value came from last
         self.unread: dict[int, Hashable] = {}  # of values that nobody has read yet
+        self.read: dict[tuple[Hashable, int], Hashable] = {}  # where each op had each of its operands from
         self.way: Way | None = None
         if source is not None and targets:
             self.way = ways_of(memory, targets[0]._key, source._key).get(targets[0]._key)
@@ -67,8 +69,8 @@ class _Sketch:
                 self._op(
                     key, rule.op.title, [(k, self._known(k)) for k in (key if type(key) is tuple else (key,))]
                 )
-            broken = "own_rule" if (key, operand) in self.memory.cuts else None
-            self._link(self._from(operand, "source"), key, broken)
+            broken = "own_rule" if (key, rule.index) in self.memory.cuts else None
+            self._link(self._from(operand, "source", key), key, broken)
 
     def from_journal(self, journal: Journal) -> None:
         watched = {e.key: e.like for e in journal.events if isinstance(e, Watched)}
@@ -78,20 +80,20 @@ class _Sketch:
             if isinstance(event, Assigned):
                 name = journal.variables[event.variable].name if event.variable in journal.variables else ""
                 self._op(at, "assign", [(event.variable, None)], name)
-                self._link(self._from(event.key, "constant"), at, "assigned")
+                self._link(self._from(event.key, "constant", at), at, "assigned")
             elif isinstance(event, Left):
                 if at in on_way:
                     self._op(at, event.how, [])
-                    self._link(self._from(event.key, "constant"), at, "numpy")
+                    self._link(self._from(event.key, "constant", at), at, "numpy")
             elif event.op.results:
-                self._ran(at, event, journal, known)
+                self._ran(at, event, known)
 
-    def _ran(self, at: int, ran: Ran, journal: Journal, known: Mapping[int, Any]) -> None:
+    def _ran(self, at: int, ran: Ran, known: Mapping[int, Any]) -> None:
         op = ran.op
         starts = {}
         for _, key in op.operands:
             kind = "source" if key in known else "constant"
-            starts[key] = self._from(key, kind, known.get(key), journal)
+            starts[key] = self._from(key, kind, at, known.get(key))
         self._op(at, op.op.title, list(op.results))
         for key, start in starts.items():
             self._link(start, at, self._break([c for c in ran.connections if c.operand == key]))
@@ -119,14 +121,15 @@ class _Sketch:
             self.maker[key] = at
             self.unread[key] = at
 
-    def _from(self, key: int, kind: str, like: Any = None, journal: Journal | None = None) -> Hashable:
-        """The node that an operand comes from."""
+    def _from(self, key: int, kind: str, at: Hashable, like: Any = None) -> Hashable:
+        """The node that an operand of the op at `at` comes from."""
         self.unread.pop(key, None)
         if key not in self.maker:
-            self.maker[key] = self._leaf(key, kind, like, journal)
+            self.maker[key] = self._leaf(key, kind, like)
+        self.read[at, key] = self.maker[key]
         return self.maker[key]
 
-    def _leaf(self, key: int, kind: str, like: Any = None, journal: Journal | None = None) -> Hashable:
+    def _leaf(self, key: int, kind: str, like: Any = None) -> Hashable:
         at = "leaf", key
         is_source = kind == "source" or (self.source is not None and key == self.source._key)
         name = self.names[key][0] if key in self.names else ""
@@ -151,19 +154,22 @@ class _Sketch:
 
     def finished(self) -> Picture:
         """The picture of what leads to the targets."""
-        ends = [self._target(x._key, (x.shape, x.dtype)) for x in self.targets]
+        ends = [self._target(x._key, _like_of(x)) for x in self.targets]
         if not ends:
             ends = [self._target(key, self._known(key)) if key in self.names else self._last(at)
                     for key, at in self.unread.items()]  # fmt: skip
         path: list[Hashable] = []
         if self.source is not None:
-            start = self.maker.get(self.source._key) or self._leaf(self.source._key, "source")
+            key = self.source._key
+            steps = [link.at for link in self.way.links()] if self.way else []
+            start = self.read[steps[0], key] if steps else self.maker.get(key)
+            start = self._leaf(key, "source") if start is None else start
             ends.append(start)
             if self.way is not None:
-                path = [start, *(link.at for link in self.way.links()), ends[0]]
+                path = [start, *steps, ends[0]]
                 for a, b in pairwise(path):
-                    if (a, b) not in self.links:
-                        self._link(a, b, "numpy")
+                    if (a, b) not in self.links:  # a guess: what left the tape may have come back there
+                        self._link(a, b, "numpy" if steps else None)
         needed = set(ends) | set(path)
         readers: dict[Hashable, list[Hashable]] = {}
         for start, end in self.links:
@@ -190,6 +196,10 @@ class _Sketch:
         """An op whose result nobody has read, as a target."""
         self.nodes[at] = self.nodes[at]._replace(kind="target")
         return at
+
+
+def _like_of(x: Value) -> Any:
+    return (x.values if isinstance(x, IndexedSlices) else x).shape, x.dtype
 
 
 def _spec(like: Any) -> str:

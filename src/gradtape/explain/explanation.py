@@ -38,8 +38,8 @@ KINDS = {
         "if {what} was computed from {source}, compute it within the tape's block",
     ),
     "after": Words(
-        "is None: {what} was made after the tape's block had ended",
-        "indent that line into the block",
+        "is None: {what} was made after the tape had stopped recording",
+        "compute it within the tape's block, before the tape is asked for a gradient",
     ),
     "reset": Words(
         "is None: the tape was reset after {source} had been used",
@@ -49,9 +49,13 @@ KINDS = {
         "is None: {target} does not depend on {source}",
         "use {source} in what you differentiate, or ask for the gradient with respect to what it depends on",
     ),
+    "not_recorded": Words(
+        "is None: nothing that the tape recorded leads from {source} to {target}",
+        "make the tape with GradientTape(explain=True), which tells where the way breaks, if there is one",
+    ),
     "no_derivative": Words(
         "is None: {op} lets no derivative through",
-        "rounding, comparing and choosing are constant between jumps; use smooth ops from {source} on",
+        "use ops with a derivative from {source} on; rounding, comparing, choosing and calling out have none",
     ),
     "integer_cast": Words(
         "is None: it goes through {what}, and derivatives end at integers and booleans",
@@ -62,7 +66,7 @@ KINDS = {
         "leave stop_gradient out where the derivative is to flow",
     ),
     "numpy": Words(
-        "is None: it goes through a plain array or number ({what}), which no tape can follow",
+        "is None: it seems to go through a plain array or number ({what}), which no tape can follow",
         "call gradtape's or NumPy's functions on the tensor itself (np.sin(x), not np.sin(x.numpy()))",
     ),
     "assigned": Words(
@@ -72,6 +76,10 @@ KINDS = {
     "own_rule": Words(
         "is None: the derivative rule of {op} gives None for it",
         "return a gradient there; in a gradtape.function, GradientTape(explain=True) looks inside",
+    ),
+    "raises": Words(
+        "is not to be had: asking for it raises {what}",
+        "see what that error says",
     ),
     "integer_source": Words(
         "is None: {source} has dtype {what}, and there are no derivatives by integers and booleans",

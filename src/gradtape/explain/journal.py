@@ -62,10 +62,11 @@ class Left(NamedTuple):
 
 
 class Assigned(NamedTuple):
-    """A variable took the value of this key."""
+    """A variable took the value of this key; adds: and kept its own, of which it is the sum then."""
 
     variable: int
     key: int
+    adds: bool
     site: Site
 
 
@@ -176,9 +177,9 @@ class Journal(recorders.HearsEachOp):
         """Hears that a value becomes a bare array or a number, by `how`."""
         self.events.append(Left(value._key, how, site_of(frame_of_caller()), recorders.new_key()))
 
-    def assigned(self, variable: Variable, value: Value) -> None:
-        """Hears that a variable takes a value."""
-        self.events.append(Assigned(variable._key, value._key, site_of(frame_of_caller())))
+    def assigned(self, variable: Variable, value: Value, adds: bool) -> None:
+        """Hears that a variable takes a value, or adds it to its own."""
+        self.events.append(Assigned(variable._key, value._key, adds, site_of(frame_of_caller())))
 
 
 def heard(event: Any) -> Heard | None:

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradtape import recorders
-from gradtape.batched import Batched, Mapping
+from gradtape.batched import Batched, only_mappings
 from gradtape.explain.sweeps import heeded
 from gradtape.ops.op import REGISTRY, Namespace, Op
 from gradtape.ops.rule import Forward, identified
-from gradtape.recorders import listening, tracer
+from gradtape.recorders import listening
 from gradtape.sweep import Edge
 from gradtape.tensor import Variable
 
@@ -175,22 +175,15 @@ def call_again(op: Op, keys: tuple[Any, ...], values: tuple[Any, ...]) -> functo
 
 def _seconds(call: Callable[[], Any]) -> float:
     """How long a call takes that nobody hears: the best of some tries, unless it is long."""
-    stack, traced = listening(), tracer()
-    recorders.set_listening(tuple([r for r in stack if isinstance(r, Mapping)]))
-    recorders.set_tracer(None)
     best = math.inf
-    try:
-        with np.errstate(all="ignore"):  # its first run has said what there is to say
-            for _ in range(_TRIES):
-                start = perf_counter()
-                call()
-                seconds = perf_counter() - start
-                best = min(best, seconds)
-                if seconds > _LONG:
-                    break
-    finally:
-        recorders.set_listening(stack)
-        recorders.set_tracer(traced)
+    with only_mappings(), np.errstate(all="ignore"):  # its first run has said what there is to say
+        for _ in range(_TRIES):
+            start = perf_counter()
+            call()
+            seconds = perf_counter() - start
+            best = min(best, seconds)
+            if seconds > _LONG:
+                break
     return best
 
 

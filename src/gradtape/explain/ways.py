@@ -18,7 +18,8 @@ class Memory(NamedTuple):
     edges: those recorded, None once it has answered; live: the keys that it follows; variables: those that it
     has watched; told: the keys of what it was told to watch; watches_accessed: whether it watches what is
     read; started, ended: keys that all values made before its block are below, and after it (0 while it
-    lasts) above; journal: what happened, if it was to be noted; cuts: where rules are known to give None.
+    lasts) above; journal: what happened, if it was to be noted; cuts: where rules are known to give None;
+    problem: what a sweep raised.
     """
 
     edges: Sequence[Edge] | None
@@ -30,6 +31,7 @@ class Memory(NamedTuple):
     ended: int
     journal: Journal | None
     cuts: Cuts
+    problem: Exception | None = None
 
 
 class Link(NamedTuple):
@@ -81,7 +83,7 @@ def ways_by_edges(edges: Sequence[Edge], source: int, cuts: Cuts) -> dict[int, W
     ways = {source: _HERE}
     for key, operand, rule, *_ in edges:
         if operand in ways:
-            link = Link(rule.op.title, None, "own_rule" if (key, operand) in cuts else None, at=key)
+            link = Link(rule.op.title, None, "own_rule" if (key, rule.index) in cuts else None, at=key)
             for result in key if type(key) is tuple else (key,):
                 _take(ways, result, ways[operand].on(link))
     return ways
@@ -106,6 +108,8 @@ def ways_by_journal(
 
     for at, event in happened(journal, watches_accessed, cuts):
         if isinstance(event, Assigned):
+            if event.variable != source and not event.adds:
+                ways.pop(event.variable, None)
             if event.key in ways:
                 name = journal.variables.get(event.variable, ("the variable", True))[0]
                 _take(
@@ -119,8 +123,10 @@ def ways_by_journal(
         else:
             op = event.op
             results = {result for result, _ in op.results}
-            for result in results & made:  # by the ops of a function that has a derivative of its own
-                ways.pop(result, None)
+            # made already by the ops of a function with a derivative of its own, which holds in their place
+            inside = {
+                result: ways.pop(result) for result in results & made if result in ways and result != source
+            }
             for c in event.connections:
                 if c.operand in ways:
                     way = ways[c.operand]
@@ -131,6 +137,9 @@ def ways_by_journal(
                 if any(is_fresh(key, left) for _, key in op.operands) or _is_loose(op, left):
                     for result in results:
                         _take(ways, result, way.on(Link(op.op.title, op.site, at=at)))
+            for result, way in inside.items():
+                if way.cost[0]:  # an array that had left came in there
+                    _take(ways, result, way)
             made |= results
     for left, way in outside:
         if is_fresh(target, left):
@@ -139,8 +148,10 @@ def ways_by_journal(
 
 
 def _is_loose(op: Heard, left: Left) -> bool:
-    """Whether an operand of the op was no tensor, and may have been made of what left."""
-    return any(
+    """Whether the op got what was no tensor, and may have been made of what left; functions with a derivative
+    of their own do not say what they got.
+    """
+    return not op.op.operands or any(
         like in (float, complex) if isinstance(like, type) and left.is_number else _is_float_array(like)
         for like in op.loose.values()
     )
