@@ -534,13 +534,31 @@ def test_the_recomputed_part_of_a_function_is_looked_into() -> None:
 def test_a_derivative_of_the_users_own_goes_by_its_functions_name() -> None:
     @gt.custom_gradient
     def halved(x: Any) -> Any:
-        return x * 0.5, lambda g: g / (x - x)
+        return x * 0.5, lambda g: gt.constant(g.numpy() / 0.0)
 
     x = gt.Variable([1.0])
     with gt.GradientTape(check_numerics=True) as tape:
         y = halved(x)  # calls it
     problem = raised(lambda: tape.gradient(y, x))
     assert (problem.op, problem.direction, problem.line) == ("halved", "sweep", line_of("calls it"))
+
+
+def test_a_derivative_of_the_users_own_is_looked_into() -> None:
+    @gt.custom_gradient
+    def halved(x: Any) -> Any:
+        return x * 0.5, lambda g: g / (x - x)  # in the rule
+
+    x = gt.Variable([1.0])
+    with gt.GradientTape(check_numerics=True) as tape:
+        y = halved(x)
+    problem = raised(lambda: tape.gradient(y, x))
+    assert (problem.op, problem.direction, problem.line) == ("divide", "forward", line_of("in the rule"))
+
+
+def test_what_is_called_out_to_is_checked() -> None:
+    with gt.debugging.check_numerics():
+        problem = raised(lambda: gt.numpy_function(np.log, [gt.zeros(2)], "float32"))
+    assert (problem.op, problem.kind) == ("numpy_function", "inf")
 
 
 def test_a_derivative_of_the_users_own_passes_on_what_was_put_in() -> None:

@@ -1,5 +1,6 @@
 """Whose code is running: the line, outside of this package, that an op or a question came from."""
 
+import functools
 import linecache
 import os
 import sys
@@ -24,10 +25,7 @@ class Site(NamedTuple):
     @property
     def line(self) -> int:
         """The line's number, counted from 1."""
-        for start, stop, line in self.code.co_lines():
-            if line is not None and start <= self.offset < stop:
-                return line
-        return self.code.co_firstlineno
+        return _line(self.code, self.offset)
 
     @property
     def text(self) -> str:
@@ -36,6 +34,14 @@ class Site(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.filename}:{self.line}"
+
+
+@functools.lru_cache(1000)
+def _line(code: CodeType, offset: int) -> int:
+    for start, stop, line in code.co_lines():
+        if line is not None and start <= offset < stop:
+            return line
+    return code.co_firstlineno
 
 
 def frame_of_caller() -> FrameType:

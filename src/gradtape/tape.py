@@ -402,7 +402,8 @@ class GradientTape:
         the picture shows itself; `.save("tape.svg")` or `.save("tape.png")` writes it. The layout comes from
         Graphviz or fast-sugiyama, PNG from resvg-py: `pip install 'gradtape[draw]'`.
 
-        Raises NotATensorError for what is no tensor, TapeStateError if the tape keeps nothing any more.
+        Raises NotATensorError for what is no tensor, TapeStateError if the tape keeps nothing any more,
+        ArgumentError if there are more than 1500 boxes.
 
         >>> x = gt.Variable(3.0)
         >>> with gt.GradientTape() as tape:
@@ -441,10 +442,10 @@ class GradientTape:
 
     def _memory(self) -> "Memory":
         """What this tape still knows."""
-        from gradtape.explain.ways import Memory
+        from gradtape.explain.ways import Memory, Recorded
 
         return Memory(
-            None if self._used else self._edges.copy(),
+            None if self._used else [Recorded(e[0], e[1], e[2].index, e[2].op.title) for e in self._edges],
             frozenset(self._live),
             self._variables,
             self._told,

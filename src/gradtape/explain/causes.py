@@ -25,7 +25,8 @@ __all__ = ["explained"]
 
 def explained(memory: Memory, targets: Sequence[Value], source: Value) -> Explanation:
     """Why the gradient of the sum of targets by source is None, or how they are connected."""
-    cases = [_Case(memory, target, source) for target in targets]
+    ways = ways_of(memory, [target._key for target in targets], source._key)
+    cases = [_Case(memory, target, source, ways.get(target._key)) for target in targets]
     case = min(cases, key=lambda case: case.way.cost if case.way else (9, 9))
     return case.connected() or case.by_dtype() or case.by_journal() or case.by_what_is_left()
 
@@ -33,14 +34,14 @@ def explained(memory: Memory, targets: Sequence[Value], source: Value) -> Explan
 class _Case:
     """One question: a target, a source, what the tape knows, and the code that asks."""
 
-    def __init__(self, memory: Memory, target: Value, source: Value) -> None:
+    def __init__(self, memory: Memory, target: Value, source: Value, way: Way | None) -> None:
         self.memory = memory
         self.journal = memory.journal
         self.target = target
         self.source = source
         self.frame = frame_of_caller()
-        self.way: Way | None = ways_of(memory, target._key, source._key).get(target._key)
-        self.links = self.way.links() if self.way else []
+        self.way = way
+        self.links = way.links() if way else []
 
     # -- one cause after the other ---------------------------------------------------------------------------
 

@@ -26,9 +26,10 @@ class Connection(NamedTuple):
 
 
 class Ran(NamedTuple):
-    """An op that ran, and its connections."""
+    """An op that ran, the places and keys of its operands, and their connections with its results."""
 
     op: Heard
+    operands: tuple[tuple[int, int], ...]
     connections: tuple[Connection, ...]
 
 
@@ -64,16 +65,17 @@ def happened(
         else:
             op = Heard(*event)
             rules = {rule.index for rule in op.op.rules}
-            for _, key in op.operands:
+            operands = op.operands
+            for _, key in operands:
                 read = journal.variables.get(key)
                 if read and read.is_trainable and watches_accessed and not op.paused:
                     live.add(key)
             connections = tuple(
                 Connection(operand, result, dtype, cut(op, i, dtype), idle(operand))
                 for result, (_, dtype) in op.results
-                for i, operand in op.operands
+                for i, operand in operands
             )
             live.update(
                 c.result for c in connections if not (c.idle or c.cut) or c.cut in ("reset", "own_rule")
             )
-            yield at, Ran(op, connections)
+            yield at, Ran(op, operands, connections)

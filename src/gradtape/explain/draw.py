@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from gradtape.callers import frame_of_caller
+from gradtape.errors import ArgumentError
 from gradtape.explain.bindings import names_of
 from gradtape.explain.connections import Connection, Ran, happened
 from gradtape.explain.folding import folded
@@ -16,6 +17,8 @@ from gradtape.tensor import Value
 
 __all__ = ["drawn"]
 
+_MOST = 1500  # boxes, which take Graphviz some ten seconds
+
 _CUTS = {
     "no_derivative": "no derivative",
     "integer_cast": "to integers",
@@ -26,6 +29,7 @@ _CUTS = {
     "unwatched": "not watched",
     "watched_late": "watched too late",
     "numpy": "left the tape",
+    "came_back": "as a constant",
     "assigned": "assigned",
 }
 
@@ -39,7 +43,13 @@ def drawn(memory: Memory, targets: Sequence[Value], source: Value | None) -> Pic
         sketch.from_edges()
     else:
         sketch.from_journal(memory.journal)
-    return folded(sketch.finished())
+    picture = folded(sketch.finished())
+    if len(picture.nodes) > _MOST:
+        raise ArgumentError(
+            f"draw: {len(picture.nodes)} boxes are more than a picture can show; draw(target) draws what one "
+            "value was made of, and stop_recording leaves out what does not matter"
+        )
+    return picture
 
 
 class _Sketch:
@@ -59,17 +69,15 @@ class _Sketch:
         self.read: dict[tuple[Hashable, int], Hashable] = {}  # where each op had each of its operands from
         self.way: Way | None = None
         if source is not None and targets:
-            self.way = ways_of(memory, targets[0]._key, source._key).get(targets[0]._key)
+            self.way = ways_of(memory, [targets[0]._key], source._key).get(targets[0]._key)
 
     # -- what happened ---------------------------------------------------------------------------------------
 
     def from_edges(self) -> None:
-        for key, operand, rule, *_ in self.memory.edges or ():
+        for key, operand, at, op in self.memory.edges or ():
             if key not in self.nodes:
-                self._op(
-                    key, rule.op.title, [(k, self._known(k)) for k in (key if type(key) is tuple else (key,))]
-                )
-            broken = "own_rule" if (key, rule.index) in self.memory.cuts else None
+                self._op(key, op, [(result, None) for result in (key if type(key) is tuple else (key,))])
+            broken = "own_rule" if (key, at) in self.memory.cuts else None
             self._link(self._from(operand, "source", key), key, broken)
 
     def from_journal(self, journal: Journal) -> None:
@@ -79,7 +87,8 @@ class _Sketch:
         for at, event in happened(journal, self.memory.watches_accessed, self.memory.cuts):
             if isinstance(event, Assigned):
                 name = journal.variables[event.variable].name if event.variable in journal.variables else ""
-                self._op(at, "assign", [(event.variable, None)], name)
+                is_source = self.source is not None and event.variable == self.source._key
+                self._op(at, "assign", [] if is_source else [(event.variable, None)], name)
                 self._link(self._from(event.key, "constant", at), at, "assigned")
             elif isinstance(event, Left):
                 if at in on_way:
@@ -91,7 +100,7 @@ class _Sketch:
     def _ran(self, at: int, ran: Ran, known: Mapping[int, Any]) -> None:
         op = ran.op
         starts = {}
-        for _, key in op.operands:
+        for _, key in ran.operands:
             kind = "source" if key in known else "constant"
             starts[key] = self._from(key, kind, at, known.get(key))
         self._op(at, op.op.title, list(op.results))
@@ -169,7 +178,7 @@ class _Sketch:
                 path = [start, *steps, ends[0]]
                 for a, b in pairwise(path):
                     if (a, b) not in self.links:  # a guess: what left the tape may have come back there
-                        self._link(a, b, "numpy" if steps else None)
+                        self._link(a, b, "came_back" if steps else None)
         needed = set(ends) | set(path)
         readers: dict[Hashable, list[Hashable]] = {}
         for start, end in self.links:

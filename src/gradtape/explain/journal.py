@@ -113,7 +113,7 @@ class Journal(recorders.HearsEachOp):
         self.events: list[Any] = []
         self.variables: dict[int, Read] = {}
         self.cuts: Cuts = set()
-        self.paused: Site | None = None
+        self.paused: list[Site] = []
         self.block: Site | None = None
 
     # -- as a recorder ---------------------------------------------------------------------------------------
@@ -135,7 +135,8 @@ class Journal(recorders.HearsEachOp):
                 loose = _FLOAT_SECOND
             else:
                 loose = _loose(keys, values, op.operands)
-        self.events.append((op, keys, like, frame.f_code, frame.f_lasti, self.paused, loose))
+        paused = self._paused() if self.paused else None
+        self.events.append((op, keys, like, frame.f_code, frame.f_lasti, paused, loose))
 
     def accessed(self, variable: Variable) -> None:
         """Notes a variable that an op is about to read."""
@@ -160,10 +161,15 @@ class Journal(recorders.HearsEachOp):
 
     def pauses(self) -> None:
         """Hears that the tape stops recording, until `goes_on`."""
-        self.paused = site_of(frame_of_caller())
+        self.paused.append(site_of(frame_of_caller()))
 
     def goes_on(self) -> None:
-        self.paused = None
+        self.paused.pop()
+
+    def _paused(self) -> Site | None:
+        """Where the tape was stopped, unless it records in this asynchronous task."""
+        records = any(getattr(recorder, "_journal", None) is self for recorder in recorders.listening())
+        return None if records else self.paused[-1]
 
     def resets(self) -> None:
         """Hears that the tape forgets what it has recorded."""

@@ -184,12 +184,15 @@ def _flat(key: Any) -> tuple[int, ...]:
 
 def _is_apart() -> bool:
     """Whether the op runs for a derivative: a sweep, whose rules and sums are checked as a whole, or the
-    tangent of another op.
+    tangent of another op. Rules of the user's are no such thing.
     """
     frame: Any = sys._getframe(2)
     while frame is not None:
-        if frame.f_code.co_qualname in _APART and frame.f_code.co_filename.startswith(PACKAGE):
-            return True
+        if frame.f_code.co_filename.startswith(PACKAGE):
+            if frame.f_code.co_qualname in _APART:
+                return True
+            if frame.f_code.co_qualname == "_SweepCheck._pulled_by_user":
+                return False
         frame = frame.f_back
     return False
 
@@ -239,8 +242,10 @@ class _SweepCheck:
 
     def _pulled(self, rule: Rule, xp: Namespace, g: Any, saved: Any) -> Any:
         """What the rule gives; one that is a function of its own may ask tapes, which are to be checked."""
-        if rule.op.operands:
-            return rule.pull(xp, g, saved)
+        return rule.pull(xp, g, saved) if rule.op.operands else self._pulled_by_user(rule, xp, g, saved)
+
+    def _pulled_by_user(self, rule: Rule, xp: Namespace, g: Any, saved: Any) -> Any:
+        """What a rule gives that is a function of the user's, whose ops are checked one by one."""
         with contextlib.ExitStack() as entered:
             for checker in self._checkers:
                 if checker not in recorders.listening():

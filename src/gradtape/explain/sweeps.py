@@ -33,8 +33,8 @@ def _heeded(edge: Edge, by: Heeder) -> Rule:
     return rule
 
 
-def made_of(edges: Sequence[Edge], targets: Sequence[int]) -> set[int]:
-    """The keys of all that the targets were made of, theirs included, as far as a tape has recorded it."""
+def made_of(edges: Sequence[tuple[Any, ...]], targets: Sequence[int]) -> set[int]:
+    """The keys of all that the targets were made of, theirs included, by edges or what is known of them."""
     found = set(targets)
     for key, operand, *_ in reversed(edges):
         if not found.isdisjoint(key if type(key) is tuple else (key,)):

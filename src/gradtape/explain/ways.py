@@ -1,15 +1,27 @@
 """What became of a value, op by op: where there is a way from it, and what cuts derivatives on that way."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import bisect
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from gradtape.callers import Site
 from gradtape.explain.connections import happened
 from gradtape.explain.journal import Assigned, Heard, Journal, Left, heard
-from gradtape.sweep import Cuts, Edge
+from gradtape.sweep import Cuts
 from gradtape.tensor import Variable
 
-__all__ = ["Leaf", "Link", "Memory", "Way", "first_use", "leaves", "ops", "origin", "ways_of"]
+__all__ = ["Leaf", "Link", "Memory", "Recorded", "Way", "first_use", "leaves", "ops", "origin", "ways_of"]
+
+
+class Recorded(NamedTuple):
+    """What is known of an edge (see `sweep.Edge`) without the values that it keeps; place: the operand's."""
+
+    key: Any
+    operand: int
+    place: int
+    op: str
 
 
 class Memory(NamedTuple):
@@ -22,7 +34,7 @@ class Memory(NamedTuple):
     problem: what a sweep raised.
     """
 
-    edges: Sequence[Edge] | None
+    edges: Sequence[Recorded] | None
     live: frozenset[int]
     variables: Mapping[int, Variable]
     told: Collection[int]
@@ -71,19 +83,19 @@ class Way(NamedTuple):
 _HERE = Way((0, 0), None, None)
 
 
-def ways_of(memory: Memory, target: int, source: int) -> dict[int, Way]:
+def ways_of(memory: Memory, targets: Iterable[int], source: int) -> dict[int, Way]:
     """The best way to every value that came of the source, by key, as far as a tape knows."""
     if memory.journal is None:
         return ways_by_edges(memory.edges or (), source, memory.cuts)
-    return ways_by_journal(memory.journal, source, target, memory.watches_accessed, memory.cuts)
+    return ways_by_journal(memory.journal, source, targets, memory.watches_accessed, memory.cuts)
 
 
-def ways_by_edges(edges: Sequence[Edge], source: int, cuts: Cuts) -> dict[int, Way]:
+def ways_by_edges(edges: Sequence[Recorded], source: int, cuts: Cuts) -> dict[int, Way]:
     """The best way to every value that came of the source, by key, as far as a tape has recorded it."""
     ways = {source: _HERE}
-    for key, operand, rule, *_ in edges:
+    for key, operand, place, op in edges:
         if operand in ways:
-            link = Link(rule.op.title, None, "own_rule" if (key, rule.index) in cuts else None, at=key)
+            link = Link(op, None, "own_rule" if (key, place) in cuts else None, at=key)
             for result in key if type(key) is tuple else (key,):
                 _take(ways, result, ways[operand].on(link))
     return ways
@@ -95,16 +107,16 @@ def _take(ways: dict[int, Way], key: int, way: Way) -> None:
 
 
 def ways_by_journal(
-    journal: Journal, source: int, target: int, watches_accessed: bool, cuts: Cuts
+    journal: Journal, source: int, targets: Iterable[int], watches_accessed: bool, cuts: Cuts
 ) -> dict[int, Way]:
     """The same by all that happened in a tape's block, also where the tape did not record it."""
     ways = {source: _HERE}
-    outside: list[tuple[Left, Way]] = []
+    outside = _Outside()
     made: set[int] = set()
 
-    def is_fresh(key: int, left: Left) -> bool:
-        """Whether a tensor was made by no op, after something had left the tape."""
-        return key > left.then and key not in made and key not in journal.variables
+    def fresh(keys: Iterable[int]) -> list[int]:
+        """Those of tensors that no op made."""
+        return [key for key in keys if key not in made and key not in journal.variables]
 
     for at, event in happened(journal, watches_accessed, cuts):
         if isinstance(event, Assigned):
@@ -117,12 +129,11 @@ def ways_by_journal(
                 )
         elif isinstance(event, Left):
             if event.key in ways:
-                way = ways[event.key].on(Link(event.how, event.site, "numpy", event.how, at), guess=1)
-                if not any(other.is_number == event.is_number and w.cost <= way.cost for other, w in outside):
-                    outside.append((event, way))
+                link = Link(event.how, event.site, "numpy", event.how, at)
+                outside.add(event, ways[event.key].on(link, guess=1))
         else:
             op = event.op
-            results = {result for result, _ in op.results}
+            results = {c.result for c in event.connections} or {result for result, _ in op.results}
             # made already by the ops of a function with a derivative of its own, which holds in their place
             inside = {
                 result: ways.pop(result) for result in results & made if result in ways and result != source
@@ -133,28 +144,48 @@ def ways_by_journal(
                     broken = c.cut or (c.idle if way is _HERE else None)
                     what = f"a cast to {c.dtype}" if broken == "integer_cast" else ""
                     _take(ways, c.result, way.on(Link(op.op.title, op.site, broken, what, at)))
-            for left, way in outside:
-                if any(is_fresh(key, left) for _, key in op.operands) or _is_loose(op, left):
-                    for result in results:
-                        _take(ways, result, way.on(Link(op.op.title, op.site, at=at)))
+            if (back := outside.came_back(op, fresh(key for _, key in event.operands))) is not None:
+                for result in results:
+                    _take(ways, result, back.on(Link(op.op.title, op.site, at=at)))
             for result, way in inside.items():
                 if way.cost[0]:  # an array that had left came in there
                     _take(ways, result, way)
             made |= results
-    for left, way in outside:
-        if is_fresh(target, left):
-            _take(ways, target, way)
+    for target in fresh(targets):
+        if (back := outside.latest([False, True], target)) is not None:
+            _take(ways, target, back)
     return ways
 
 
-def _is_loose(op: Heard, left: Left) -> bool:
-    """Whether the op got what was no tensor, and may have been made of what left; functions with a derivative
-    of their own do not say what they got.
-    """
-    return not op.op.operands or any(
-        like in (float, complex) if isinstance(like, type) and left.is_number else _is_float_array(like)
-        for like in op.loose.values()
-    )
+class _Outside:
+    """What has left the tape, as arrays and as Python numbers, in order: what constants may be made of."""
+
+    def __init__(self) -> None:
+        self._then: dict[bool, list[int]] = {False: [], True: []}
+        self._ways: dict[bool, list[Way]] = {False: [], True: []}
+
+    def add(self, left: Left, way: Way) -> None:
+        self._then[left.is_number].append(left.then)
+        self._ways[left.is_number].append(way)
+
+    def latest(self, kinds: Iterable[bool], key: float = math.inf) -> Way | None:
+        """The way of what left last, as a number (True) or an array, before a value of this key was made."""
+        found = [(self._then[kind][i - 1], self._ways[kind][i - 1])
+                 for kind in kinds if (i := bisect.bisect_left(self._then[kind], key))]  # fmt: skip
+        return max(found, key=itemgetter(0))[1] if found else None
+
+    def came_back(self, op: Heard, fresh: Sequence[int]) -> Way | None:
+        """The way of what an operand of the op may have been made of; fresh: the operands that no op made.
+
+        Functions with a derivative of their own do not say all that they got.
+        """
+        if not self._then[False] and not self._then[True]:
+            return None
+        if fresh:
+            return self.latest([False, True], max(fresh))
+        if not op.op.operands or any(map(_is_float_array, op.loose.values())):
+            return self.latest([False, True])
+        return self.latest([True]) if any(like in (float, complex) for like in op.loose.values()) else None
 
 
 def _is_float_array(like: Any) -> bool:

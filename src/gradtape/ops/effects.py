@@ -11,7 +11,7 @@ from gradtape.arguments import listed
 from gradtape.errors import ArgumentError, DTypeError, ShapeError, StructureError
 from gradtape.ops.namespace import recorded
 from gradtape.ops.op import Op
-from gradtape.recorders import access, journals, tracer, unheard
+from gradtape.recorders import access, listening, tracer, unheard
 from gradtape.replay import Sealed, unseen, view
 from gradtape.structure import unflattened
 from gradtape.tensor import Array, DTypeLike, Tensor, TensorLike, Value, Variable, as_array, as_dtype
@@ -43,10 +43,12 @@ def having_happened(op: Op, operands: Sequence[Value], do: Callable[..., Sequenc
     if traced is not None:
         found = traced.happens(op, operands, do)
     else:
-        found = [Tensor(x) for x in do(*(x._value for x in operands))]
-        for journal in journals():
-            keys = (*(x._key for x in operands), tuple(x._key for x in found))
-            journal.record(op, keys, (*operands, tuple(found)), False)
+        given = [x._value for x in operands]
+        outcome = do(*given)
+        found = [Tensor(x) for x in outcome]
+        keys = (*(x._key for x in operands), tuple(x._key for x in found))
+        for recorder in listening():
+            recorder.record(op, keys, (*given, tuple(outcome)), False)
     if seen:
         seen.happens(list[Any](found))
     return found
