@@ -133,6 +133,18 @@ PROGRAMS: list[Callable[[Tensor], Tensor]] = [
 ]
 
 
+def test_what_a_rule_holds_may_lie_deep() -> None:
+    held: Any = np.ones(N)
+    for _ in range(5000):
+        held = [held]
+    doubled = gt.custom_gradient(lambda x: (x * 2.0, lambda g, held=held: g * 2.0))
+    v = gt.Variable(1.0)
+    with gt.GradientTape(explain=True) as tape:
+        y = doubled(v)
+    assert tape.summary().total.kept == BYTES
+    assert tape.gradient(y, v).numpy() == 2.0
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_the_total_is_what_is_freed_with_the_tape(program: Callable[[Tensor], Tensor]) -> None:
     n = 100_000

@@ -72,15 +72,17 @@ def _arrays(x: Any, seen: set[int], own: set[int]) -> Iterator[Any]:
     """The arrays and NumPy scalars that x leads to, those of variables noted among their own; containers and
     functions are seen once.
     """
-    if isinstance(x, (np.ndarray, np.generic)):
-        yield x
-    elif isinstance(x, Variable):
-        own.add(id(_owner(x._value)))
-        yield x._value
-    elif id(x) not in seen and (parts := _parts(x)):
-        seen.add(id(x))
-        for part in parts:
-            yield from _arrays(part, seen, own)
+    waiting = [x]
+    while waiting:
+        x = waiting.pop()
+        if isinstance(x, (np.ndarray, np.generic)):
+            yield x
+        elif isinstance(x, Variable):
+            own.add(id(_owner(x._value)))
+            yield x._value
+        elif id(x) not in seen and (parts := _parts(x)):
+            seen.add(id(x))
+            waiting.extend(parts)
 
 
 def _parts(x: Any) -> Sequence[Any]:
