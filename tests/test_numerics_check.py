@@ -578,6 +578,16 @@ def test_the_forward_of_a_function_with_a_derivative_of_its_own_is_looked_into()
     assert raised(lambda: checked(logged, [0.0])).op == "log"
 
 
+def test_what_others_computed_is_told_with_its_operands() -> None:
+    @gt.custom_gradient
+    def logged(x: Any) -> Any:
+        return gt.constant(np.log(x.numpy())), lambda g: g
+
+    problem = raised(lambda: checked(logged, [0.0, 1.0]))
+    assert (problem.op, problem.direction) == ("logged", "forward")
+    assert "\n  operand 0: float32 (2,), from 0.0 to 1.0\n" in str(problem)
+
+
 def test_vectorized_map_inside_and_outside() -> None:
     xs = gt.constant([[1.0, 2.0], [0.0, 1.0]])
 
