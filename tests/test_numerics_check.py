@@ -759,12 +759,17 @@ def test_no_value_is_kept_alive() -> None:
 
 def test_long_programs_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numerics, "_MOST", 10)
-    with numerics.Checker() as checker:
-        x = gt.constant(0.5)
+    doubled = gt.custom_gradient(lambda x: (x * 2.0, lambda g: g * 2.0))
+    with numerics.Checker() as checker, gt.GradientTape() as tape:
+        x, odd = gt.constant(0.5), gt.constant(np.inf)
+        tape.watch(odd)
         for _ in range(100):
+            doubled(odd)
             x = gt.sin(x) * 0.0
     assert len(checker._made) <= 20
     assert checker._underflowed <= checker._made.keys()
+    assert checker.odd_before
+    assert checker.odd_before.keys() <= checker._made.keys()
     made = checker.made(x._key)
     assert made is not None
     assert made.op == "multiply"

@@ -113,6 +113,7 @@ class Checker(recorders.HearsEachOp):
         if len(self._made) > 2 * _MOST:
             self._made = dict(itertools.islice(self._made.items(), _MOST, None))
             self._underflowed &= self._made.keys()
+            self.odd_before = {key: kinds for key, kinds in self.odd_before.items() if key in self._made}
 
     def accessed(self, variable: Variable) -> None:
         """Notes the name of a variable that an op is about to read."""
