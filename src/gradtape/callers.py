@@ -45,9 +45,9 @@ def _line(code: CodeType, offset: int) -> int:
 
 
 def frame_of_caller() -> FrameType:
-    """The innermost frame that is not this package's."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+    """The innermost frame that is not this package's; asked by a function that is."""
+    frame = sys._getframe(2)
+    while frame.f_code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
         frame = frame.f_back
     return frame
 

@@ -1,12 +1,11 @@
 """What happened while a tape was on: every op, whether the tape followed it or not, and the user's line."""
 
-import sys
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from gradtape import recorders
-from gradtape.callers import PACKAGE, Site, frame_of_caller, site_of
+from gradtape.callers import Site, frame_of_caller, site_of
 from gradtape.ops.op import Op
 from gradtape.sweep import Cuts
 from gradtape.tensor import Value, Variable
@@ -120,9 +119,7 @@ class Journal(recorders.HearsEachOp):
 
     def record(self, op: Op, keys: tuple[Any, ...], values: tuple[Any, ...], uniform: bool) -> None:
         """Notes the op (see `recorders.Recorder`)."""
-        frame: Any = sys._getframe(1)
-        while frame.f_code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
-            frame = frame.f_back
+        frame = frame_of_caller()
         out = values[-1]
         like = (
             tuple([(part.shape, part.dtype) for part in out])

@@ -95,9 +95,7 @@ class Checker(recorders.HearsEachOp):
 
     def record(self, op: Op, keys: tuple[Any, ...], values: tuple[Any, ...], uniform: bool) -> None:
         """Looks at the result (see `recorders.Recorder`)."""
-        frame: Any = sys._getframe(1)
-        while frame.f_code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
-            frame = frame.f_back
+        frame = frame_of_caller()
         key, out = keys[-1], values[-1]
         if not is_finite(out):
             found = odd_kinds(out) - odd_kinds(values[:-1])
