@@ -82,7 +82,7 @@ FORWARD = [
     ),
     (
         *("log", "inf", lambda z: -gt.math.log(gt.gather(gt.nn.softmax(z), 0)), [-200.0, 0.0]),
-        "probability from softmax",
+        "probabilities that underflowed, in softmax",
         lambda z: -gt.gather(gt.nn.log_softmax(z), 0),
     ),
     (
@@ -122,11 +122,11 @@ FORWARD = [
     ("divide", "nan", lambda y: y / y, [0.0, 1.0], "0 / 0", lambda y: y / gt.where(y == 0, 1.0, y)),
     (
         *("divide", "nan", lambda z: gt.exp(z) / gt.reduce_sum(gt.exp(z)), [-200.0, -300.0]),
-        "only because it underflowed, in exp",
+        "0 there, and what it was made of underflowed, in exp",
         gt.nn.softmax,
     ),
     (
-        *("divide", "inf", lambda s: 1.0 / (s * s), [1e-30], "only because it underflowed, in multiply"),
+        *("divide", "inf", lambda s: 1.0 / (s * s), [1e-30], "made of underflowed, in multiply"),
         lambda s: 1.0 / (s * s + OK),
     ),
     (
@@ -241,6 +241,7 @@ SWEEP = [
         [0.0, 0.0],
     ),
     ("pow", "inf", lambda x: x**0.5, [0.0], "exponents below 1", lambda x: (x + 1.0) ** 0.5, [0.5]),
+    ("pow", "nan", lambda x: gt.square(x**0.5), [0.0], "or the square of a 0", lambda x: x + 0.0, [1.0]),
     ("acos", "inf", gt.acos, [1.0], "infinite at 1 and -1", lambda x: gt.acos(x * 0.0), [0.0]),
     ("acosh", "inf", gt.acosh, [1.0], "slope of acosh", lambda x: x + 0.0, [1.0]),
     (
@@ -270,8 +271,9 @@ def test_a_trap_in_the_sweep_is_named_and_its_mend_has_the_right_derivative(
     assert_close(checked(mended, x)[1][0], wanted, 1e-6)
 
 
-def test_a_zero_that_is_not_from_the_softmax_is_not_called_one_of_it() -> None:
-    problem = raised(lambda: checked(lambda z: gt.math.log(gt.floor(gt.nn.softmax(z))), [0.0, 0.0]))
+@pytest.mark.parametrize("masked", [gt.floor, lambda p: p * [0.0, 1.0]])
+def test_a_zero_that_is_not_from_the_softmax_is_not_called_one_of_it(masked: Callable[..., Any]) -> None:
+    problem = raised(lambda: checked(lambda z: gt.math.log(masked(gt.nn.softmax(z))), [0.0, 0.0]))
     assert "The logarithm of 0 is -inf" in said(problem)
 
 

@@ -27,8 +27,8 @@ class Scene:
     """What there was when an op, or its derivative, gave the first NaN or infinity.
 
     kind: "nan" or "inf"; dtype: of the result; at: what each input was there, by name, for ops that work
-    element by element; inputs: which of "nan" and "inf" the inputs had; empty: whether
-    one of them has no elements; origins: the ops that an input came from, nearest first.
+    element by element; inputs: which of "nan" and "inf" the inputs had; empty: whether one of them has no
+    elements; origins: the ops that an input came from, nearest first.
     """
 
     kind: str
@@ -47,9 +47,11 @@ class Scene:
         """Whether this input came from such an op."""
         return any(origin.op == op for origin in self.origins(name))
 
-    def underflow(self, name: str) -> str:
-        """The op and line where this input underflowed on its way; "" if that is not known."""
-        return next((origin.told for origin in self.origins(name) if origin.underflowed), "")
+    def underflow(self, name: str, op: str = "") -> str:
+        """The op (any, or of this name) and line that this input came from and that underflowed; "" if none
+        is known to have.
+        """
+        return next((o.told for o in self.origins(name) if o.underflowed and op in ("", o.op)), "")
 
     @property
     def overflows(self) -> bool:
@@ -132,7 +134,7 @@ def _divisor(name: str) -> tuple[Trap, ...]:
     return (
         Trap(
             lambda s: s[name] == 0 and s.underflow(name),
-            f"{name} is 0 there only because it underflowed, in {{}}",
+            f"{name} is 0 there, and what it was made of underflowed, in {{}}",
             _UNDERFLOWED,
         ),
         Trap(lambda s: s[name] == 0 and s.kind == "nan", "0 / 0 is NaN", _DIVISOR),
@@ -150,18 +152,19 @@ def _divisor(name: str) -> tuple[Trap, ...]:
 
 _LOG = (
     Trap(
-        lambda s: s["x"] == 0 and s.came("x", "softmax"),
-        "x is a probability from softmax that underflowed to 0, whose logarithm is -inf",
+        lambda s: s["x"] == 0 and s.underflow("x", "softmax"),
+        "x is 0 there, and was made of probabilities that underflowed, in {}; the logarithm of 0 is -inf",
         _LOGITS,
     ),
     Trap(
         lambda s: s["x"] == 0 and s.came("x", "sigmoid"),
-        "x is a probability from sigmoid that was rounded to 0 or 1, and the logarithm of 0 is -inf",
+        "x is 0 there, and was made of probabilities from sigmoid, which rounds to 0 and 1 where logits are "
+        "large; the logarithm of 0 is -inf",
         _BINARY,
     ),
     Trap(
         lambda s: s["x"] == 0 and s.underflow("x"),
-        "x is 0 there only because it underflowed, in {}; the logarithm of 0 is -inf",
+        "x is 0 there, and what it was made of underflowed, in {}; the logarithm of 0 is -inf",
         "keep logarithms instead: log(exp(x)) is x, and the logarithm of a sum is "
         "gradtape.reduce_logsumexp(x)",
     ),
@@ -199,7 +202,8 @@ FORWARD: dict[str, tuple[Trap, ...]] = {
     "log1p": (
         Trap(
             lambda s: s["x"] == -1 and s.came("x", "sigmoid"),
-            "x is minus a probability from sigmoid that was rounded to 1, and log1p of -1 is -inf",
+            "x is -1 there, and was made of probabilities from sigmoid, which rounds to 1 where logits are "
+            "large; log1p of -1 is -inf",
             _BINARY,
         ),
         Trap(
@@ -210,8 +214,8 @@ FORWARD: dict[str, tuple[Trap, ...]] = {
     ),
     "xlogy": (
         Trap(
-            lambda s: s["y"] == 0 and s.came("y", "softmax"),
-            "y is a probability from softmax that underflowed to 0, whose logarithm is -inf",
+            lambda s: s["y"] == 0 and s.underflow("y", "softmax"),
+            "y is 0 there, and was made of probabilities that underflowed, in {}; the logarithm of 0 is -inf",
             _LOGITS,
         ),
         Trap(
@@ -291,10 +295,10 @@ FORWARD["log_softmax"] = FORWARD["sparse_softmax_cross_entropy_with_logits"] = F
 
 # -- in a sweep ----------------------------------------------------------------------------------------------
 
-_UNUSED = Trap(
+_COTANGENT_OF_0 = Trap(
     lambda s: s.kind == "nan" and s["cotangent"] == 0,
-    "The cotangent is 0 there, so that the target does not use this element (a where that chose the other "
-    "branch?), but the derivative of the op is not finite there, and 0 * inf is NaN",
+    "The cotangent is 0 there (a where that chose the other branch, or the square of a 0?), but the "
+    "derivative of the op is not finite there, and 0 * inf is NaN",
     "make the operand safe before the op and keep the where after it: where(ok, f(where(ok, x, 1.0)), 0.0)",
 )
 _ENDS = Trap(lambda s: abs(s["x"]) == 1, "The slope is infinite at 1 and -1", _NOT_AT_THE_END)
@@ -350,4 +354,4 @@ OF_SUM = Trap(
 
 def in_sweep(op: str) -> tuple[Trap, ...]:
     """The traps of an op's derivative."""
-    return _UNUSED, *_IN_SWEEP.get(op, ())
+    return _COTANGENT_OF_0, *_IN_SWEEP.get(op, ())
