@@ -42,7 +42,7 @@ KINDS = {
         "compute it within the tape's block, before the tape is asked for a gradient",
     ),
     "reset": Words(
-        "is None: the tape was reset after {source} had been used",
+        "is None: the tape was reset after {source} had been watched or used",
         "call reset before what is to be differentiated, and watch tensors again after it",
     ),
     "unrelated": Words(
