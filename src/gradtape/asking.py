@@ -23,7 +23,6 @@ __all__ = [
     "Insisting",
     "UnconnectedGradients",
     "answer",
-    "matrix",
     "nothing",
     "seed_of",
     "seeds_of",
@@ -139,11 +138,6 @@ def seed_of(x: Value, given: TensorLike) -> Tensor:
     if isinstance(x, IndexedSlices):  # known by its values, each of which is added into the row of its index
         given = recorded.gather(given, x.indices)
     return alias(given)
-
-
-def matrix(g: Tensor | None, shape: tuple[int, ...], source: Value, absent: Absent) -> Tensor | None:
-    """Swept rows as a Jacobian of this shape; zeros, or None, where there are none."""
-    return absent(source, shape) if g is None else recorded.reshape(recorded.convert_to_tensor(g), shape)
 
 
 def answer(g: Any, source: Value, absent: Absent) -> Tensor | IndexedSlices | None:

@@ -1,19 +1,22 @@
 """Whole Jacobians: many cotangents swept backwards at once, or one after the other."""
 
 import functools
+import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from gradtape.asking import Absent
 from gradtape.batched import Batched, Mapping, Span, mapped
+from gradtape.errors import ShapeError
 from gradtape.ops.op import raw, recorded
 from gradtape.recorders import listening
 from gradtape.slices import IndexedSlices, Rows, densified
 from gradtape.sweep import Cuts, Edge, sweep
 from gradtape.tensor import Tensor, Value
 
-__all__ = ["Seeds", "one_by_one", "one_hot_rows", "together"]
+__all__ = ["Seeds", "by_example", "matrix", "one_batch", "one_by_one", "together"]
 
 
 # The cotangents from one place to another among all that are wanted, stacked.
@@ -30,6 +33,30 @@ def one_hot_seeds(target: Value) -> Seeds:
     return seeds
 
 
+def one_batch(target: Value, source: Value) -> tuple[int, Seeds]:
+    """How many elements an example of the target has, and the cotangents of each of them in all examples at
+    once. Raises ShapeError if target and source are not two batches of as many examples.
+    """
+    if target.ndim < 2 or source.ndim < 2:
+        raise ShapeError(
+            "batch_jacobian: wanted a target and a source of two axes or more, got shapes "
+            f"{target.shape} and {source.shape}; `jacobian` takes any"
+        )
+    if target.shape[0] != source.shape[0]:
+        raise ShapeError(
+            f"batch_jacobian: the first lengths of target {target.shape} and source {source.shape} differ; "
+            "they count the rows of one batch"
+        )
+    batch, *inner = target.shape
+    n = math.prod(inner)
+
+    def seeds(start: int, stop: int) -> np.ndarray[Any, Any]:
+        rows = one_hot_rows(start, stop, n, target.dtype).reshape(stop - start, 1, *inner)
+        return np.broadcast_to(rows, (stop - start, batch, *inner))
+
+    return n, seeds
+
+
 def together(
     edges: list[Edge],
     target: Value,
@@ -41,8 +68,7 @@ def together(
     """The cotangents of the sources for many of the target, with an axis in front that counts them.
 
     edges are consumed; seeds: the cotangents of a span, (n, *target.shape), or None for those of each element
-    by itself; spans: from where to where, and whether it is the last; cuts: as for
-    `sweep`.
+    by itself; spans: from where to where, and whether it is the last; cuts: as for `sweep`.
     """
     wanted = {source._key for source in sources}
     key = target._key
@@ -129,6 +155,18 @@ def _dense(g: Any) -> Any:
     if isinstance(g, Rows):
         g = g.slices()
     return densified(g) if isinstance(g, IndexedSlices) else g
+
+
+def matrix(g: Tensor | None, shape: tuple[int, ...], source: Value, absent: Absent) -> Tensor | None:
+    """Swept rows as a Jacobian of this shape; zeros, or None, where there are none."""
+    return absent(source, shape) if g is None else recorded.reshape(recorded.convert_to_tensor(g), shape)
+
+
+def by_example(g: Tensor | None, target: Value, source: Value, absent: Absent) -> Tensor | None:
+    """Rows that were swept for all examples of a batch at once as a Jacobian for each example."""
+    if g is not None:
+        g = recorded.transpose(g, (1, 0, *range(2, g.ndim)))
+    return matrix(g, (*target.shape, *source.shape[1:]), source, absent)
 
 
 def one_hot_rows(start: int, stop: int, n: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:

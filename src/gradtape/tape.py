@@ -1,12 +1,9 @@
 """What gets recorded, when, and by whom: GradientTape."""
 
 import contextlib
-import math
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Self
-
-import numpy as np
 
 from gradtape import recorders
 from gradtape.asking import (
@@ -14,7 +11,6 @@ from gradtape.asking import (
     Insisting,
     UnconnectedGradients,
     answer,
-    matrix,
     nothing,
     seed_of,
     seeds_of,
@@ -27,12 +23,11 @@ from gradtape.batched import chunks, only_mappings
 from gradtape.errors import (
     FunctionError,
     NotATensorError,
-    ShapeError,
     StructureError,
     TapeStateError,
     TapeUsedError,
 )
-from gradtape.jacobians import Seeds, one_by_one, one_hot_rows, together
+from gradtape.jacobians import Seeds, by_example, matrix, one_batch, one_by_one, together
 from gradtape.ops.op import Op, raw, recorded
 from gradtape.ops.rule import Rule
 from gradtape.recorders import listening, local, tracer, who_can
@@ -103,12 +98,18 @@ class GradientTape:
     ) -> None:
         self._persistent = persistent
         self._watch_accessed = watch_accessed_variables
-        self._journal = _journal() if explain else None
-        self._checker = _checker() if check_numerics else None
+        self._journal: Journal | None = None
+        self._checker: Checker | None = None
         self._profile: Profile | None = None
-        self._started = self._ended = (
-            0  # keys that all values made before the block are below, after it above
-        )
+        if explain:  # imported when they are asked for, so that a tape without them pays nothing
+            from gradtape.explain import journal
+
+            self._journal = journal.Journal()
+        if check_numerics:
+            from gradtape.explain import numerics
+
+            self._checker = numerics.Checker()
+        self._started = self._ended = 0  # keys below and above which are the values from before and after it
         self._recording = False
         self._variables: dict[int, Variable] = {}
         traced = tracer()
@@ -400,7 +401,7 @@ class GradientTape:
         to the first target is highlighted. Connections without a derivative are drawn broken. A tape made
         with `explain=True` shows shapes, what it did not follow, and also what it has answered. In a notebook
         the picture shows itself; `.save("tape.svg")` or `.save("tape.png")` writes it. The layout comes from
-        Graphviz or fast-sugiyama, PNG from resvg-py: `pip install 'gradtape[draw]'`.
+        Graphviz, PNG from resvg-py: `pip install 'gradtape[draw]'`.
 
         Raises NotATensorError for what is no tensor, TapeStateError if the tape keeps nothing any more,
         ArgumentError if there are more than 1500 boxes.
@@ -585,30 +586,12 @@ class GradientTape:
         choice = unconnected_choice(unconnected_gradients)
         x = self._one_target("batch_jacobian", target, experimental_use_pfor)
         by = require_dense(source, "batch_jacobian: source")
-        if x.ndim < 2 or by.ndim < 2:
-            raise ShapeError(
-                f"batch_jacobian: wanted a target and a source of two axes or more, got shapes {x.shape} and "
-                f"{by.shape}; `jacobian` takes any"
-            )
-        if x.shape[0] != by.shape[0]:
-            raise ShapeError(
-                f"batch_jacobian: the first lengths of target {x.shape} and source {by.shape} differ; they "
-                "count the rows of one batch"
-            )
-        batch, *inner = x.shape
-        n = math.prod(inner)
-
-        def seeds(start: int, stop: int) -> np.ndarray[Any, Any]:
-            rows = one_hot_rows(start, stop, n, x.dtype).reshape(stop - start, 1, *inner)
-            return np.broadcast_to(rows, (stop - start, batch, *inner))
-
+        n, seeds = one_batch(x, by)
         absent = self._absent(choice, [x], [by])
         (g,) = self._rows(
             "batch_jacobian", x, [by], n, seeds, experimental_use_pfor, chunk_size, progress, absent
         )
-        if g is not None:
-            g = recorded.transpose(g, (1, 0, *range(2, g.ndim)))
-        return matrix(g, (batch, *inner, *by.shape[1:]), by, absent)
+        return by_example(g, x, by, absent)
 
     def _one_target(self, name: str, target: TensorLike, at_once: bool) -> Value:
         """The target, if the tape may be asked for its Jacobian."""
@@ -689,8 +672,7 @@ class GradientTape:
             kept = self._holds()
         if self._profile is not None:
             edges = self._profile.timed(edges)
-        checkers: list[Any] = [] if self._checker is None else [self._checker]
-        checkers += [checker for checker in who_can("checked") if checker is not self._checker]
+        checkers = [c for c in dict.fromkeys((self._checker, *who_can("checked"))) if c is not None]
         if checkers:
             edges = checkers[0].checked(edges, checkers[1:], seeds)
         if not self._persistent:
@@ -706,18 +688,3 @@ class GradientTape:
         from gradtape.explain.held import held
 
         return held(self._edges, self._variables.values())
-
-
-# -- imported when they are asked for, so that a tape without them pays nothing ------------------------------
-
-
-def _journal() -> "Journal":
-    from gradtape.explain.journal import Journal
-
-    return Journal()
-
-
-def _checker() -> "Checker":
-    from gradtape.explain.numerics import Checker
-
-    return Checker()
