@@ -156,6 +156,40 @@ def test_a_long_chain_is_folded() -> None:
     assert repr(picture) == "<picture of 301 ops; .save('tape.svg')>"
 
 
+def test_the_way_begins_at_the_result_of_the_very_first_op() -> None:
+    x = gt.Variable(1.0)
+    with gt.GradientTape(explain=True) as tape:
+        h = gt.sin(x)
+        y = gt.exp(h)
+    assert h is not None
+    picture = tape.draw(y, h)
+    assert arrows(picture) == {"x -> sin", "sin -> exp", "exp -> y"}
+    assert [named(picture)[key] for key in picture.path] == ["sin", "exp", "y"]
+
+
+@pytest.mark.parametrize("explain", [False, True])
+def test_a_source_that_is_the_target(explain: bool) -> None:
+    x = gt.Variable(1.0, name="x")
+    with gt.GradientTape(explain=explain) as tape:
+        pass
+    assert arrows(tape.draw(x, x)) == {"x -> x"}
+
+
+@pytest.mark.parametrize("explain", [False, True])
+def test_two_results_of_one_op_connect_if_one_of_them_does(explain: bool) -> None:
+    @gt.custom_gradient
+    def first(a, b):
+        return a + b, lambda g: (g, None)
+
+    x = gt.Variable([1.0, 2.0])
+    with gt.GradientTape(persistent=True, explain=explain) as tape:
+        y = first(*gt.unstack(x))
+        z = first(*gt.unstack(x)[::-1])
+    for target in (y, z):
+        assert tape.gradient(target, x) is not None
+        assert "unstack -> first" in arrows(tape.draw(target, x))
+
+
 def test_a_sweep_that_was_recorded() -> None:
     x = gt.Variable(2.0)
     with gt.GradientTape(explain=True) as outer:

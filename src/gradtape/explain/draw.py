@@ -155,7 +155,8 @@ class _Sketch:
         return None if value is None else (value.shape, value.dtype)
 
     def _link(self, start: Hashable, end: Hashable, broken: str | None) -> None:
-        if start != end:
+        """Connects two nodes; of several values between them, one that is followed is enough."""
+        if start != end and (broken is None or (start, end) not in self.links):
             note = _CUTS.get(broken, "") if broken else ""
             self.links[start, end] = Link(start, end, broken is not None, note)
 
