@@ -6,6 +6,8 @@ In each wrong program the line where the connection broke ends in the comment `#
 import inspect
 import pickle
 import re
+import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -471,6 +473,20 @@ def test_the_nearest_values_that_the_target_depends_on() -> None:
     assert "b:0 (by multiply, " in found.details[0]
 
 
+def test_a_target_that_no_op_made() -> None:
+    v = gt.Variable(1.0)
+    with watching() as tape:
+        y = gt.constant(2.0)
+    assert tape.explain(y, v).details == ("no op of the block made y",)
+
+
+def test_integers_have_no_derivative_by_themselves() -> None:
+    n = gt.constant(1)
+    with watching() as tape:
+        pass
+    assert tape.explain(n, n).kind == "integer_source"
+
+
 def test_of_several_ways_the_least_broken_one_is_told() -> None:
     x = gt.Variable(2.0)
     with watching(persistent=True) as tape:
@@ -486,6 +502,19 @@ def test_one_of_several_targets_is_enough() -> None:
         y, z = gt.round(x), x * x
     assert tape.explain([y, z], x).kind == "connected"
     assert tape.explain({"y": y}, x).kind == "no_derivative"
+
+
+def test_what_a_variable_has_taken_is_gone_when_it_takes_another_value_but_not_when_that_is_added() -> None:
+    x, state = gt.Variable(2.0), gt.Variable(0.0)
+    with watching(persistent=True) as tape:
+        state.assign(x * x)
+        y = state * 2.0
+        state.assign_add(1.0)
+        added = state * 2.0
+        state.assign(3.0)
+        z = state * 2.0
+    assert tape.explain(y, x).kind == tape.explain(added, x).kind == "assigned"
+    assert tape.explain(z, x).kind == "unrelated"
 
 
 def test_names_are_those_of_the_code_that_asks() -> None:
@@ -556,6 +585,63 @@ def test_a_tape_that_is_used_again_begins_anew() -> None:
     assert tape.explain(y, x).kind != "no_derivative"
 
 
+def at_random(random: np.random.Generator, tape: gt.GradientTape) -> list[gt.Tensor | gt.Variable]:
+    """The values of a program of a few steps, each of any of those before."""
+    state = gt.Variable([0.5, 1.0])
+    first = gt.custom_gradient(lambda a, b: (a * 2.0 + b, lambda g: (g * 2.0, None)))
+    nothing = gt.custom_gradient(lambda a: (a + 1.0, lambda g: None))
+    both = gt.custom_gradient(lambda a: ((a * 2.0, a + 1.0), lambda g, h: g * 2.0))
+
+    def paused(a, b):
+        with tape.stop_recording():
+            return gt.exp(a) * b
+
+    steps = [
+        lambda a, b: a * b,
+        lambda a, b: gt.sin(a),
+        lambda a, b: gt.round(a) + b,
+        lambda a, b: gt.stop_gradient(a) * b,
+        lambda a, b: gt.cast(gt.cast(a, "int32"), "float32"),
+        lambda a, b: gt.sin(gt.constant(a.numpy())),
+        lambda a, b: state.assign(a) * 1.0,
+        lambda a, b: gt.concat([gt.split(a, 2)[0], [1.0]], 0),
+        lambda a, b: gt.gather(a, gt.argsort(b)),
+        lambda a, b: gt.where(a > 0.5, b, 1.0),
+        lambda a, b: gt.vectorized_map(gt.sin, a),
+        lambda a, b: first(a, b),
+        lambda a, b: nothing(a),
+        lambda a, b: both(a)[0],
+        lambda a, b: both(a)[1],
+        paused,
+        lambda a, b: tape.watch(a),
+        lambda a, b: tape.reset() if random.random() < 0.2 else None,
+    ]
+    values = [gt.Variable([1.0, 2.0]), gt.Variable([0.7, 0.1], trainable=False), gt.constant([0.3, 0.4])]
+    with tape:
+        for _ in range(random.integers(2, 10)):
+            a, b = random.integers(len(values), size=2)
+            made = steps[random.integers(len(steps))](values[a], values[b])
+            if made is not None:
+                values.append(made)
+    values.append(values[-1] * 2.0)
+    return values
+
+
+@pytest.mark.parametrize("explain", [False, True])
+def test_it_is_connected_exactly_if_there_is_a_gradient(explain: bool) -> None:
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        tape = gt.GradientTape(persistent=True, explain=explain, watch_accessed_variables=seed % 5 > 0)
+        values = at_random(random, tape)
+        for _ in range(6):
+            i, j = (int(place) for place in random.integers(len(values), size=2))
+            target, source = values[i], values[j]
+            before = tape.explain(target, source).kind
+            gradient = tape.gradient(target, source)
+            assert (before == "connected") == (gradient is not None), (seed, i, j, before)
+            assert tape.explain(target, source).kind == before, (seed, i, j)
+
+
 def test_what_goes_in_is_checked() -> None:
     x = gt.Variable(2.0)
     with watching() as tape:
@@ -570,8 +656,6 @@ def test_what_goes_in_is_checked() -> None:
 
 
 def test_a_journal_keeps_no_array() -> None:
-    import weakref
-
     x = gt.Variable(np.ones(5))
     with watching() as tape:
         y = gt.exp(x) + 1.0
@@ -579,6 +663,29 @@ def test_a_journal_keeps_no_array() -> None:
     tape.gradient(y, x)
     del y
     assert kept() is None
+
+
+@pytest.mark.skipif(sys.gettrace() is not None, reason="whoever traces keeps the values of frames")
+def test_asking_keeps_nothing_alive_in_the_code_that_asks_nor_takes_anything_from_it() -> None:
+    def asks() -> None:
+        x, later = gt.Variable(np.ones(5)), gt.constant(1.0)
+        with gt.GradientTape() as tape:
+            y = gt.sin(x) * x
+        assert tape.explain(y, later).kind == "unwatched"
+        kept = weakref.ref(tape)
+        del tape, y
+        assert kept() is None
+
+    def holds_its_names() -> None:
+        x, v = gt.constant(1.0), gt.Variable(1.0)
+        names = locals()
+        with gt.GradientTape() as tape:
+            y = v * x
+        assert tape.explain(y, x).kind == "unwatched"
+        assert names["x"] is x
+
+    asks()
+    holds_its_names()
 
 
 # -- without the flag ----------------------------------------------------------------------------------------
@@ -633,12 +740,45 @@ def test_a_rule_that_gives_none_is_found_without_memory() -> None:
     assert tape.gradient(y, x) is None
 
 
+@pytest.mark.parametrize("explain", [False, True])
+def test_a_rule_may_give_none_for_one_of_two_operands_that_are_the_same(
+    explain,
+) -> None:
+    @gt.custom_gradient
+    def first(a, b):
+        return a + b, lambda g: (g, None)
+
+    x = gt.Variable(0.5)
+    with gt.GradientTape(persistent=True, explain=explain) as tape:
+        y = first(x, x)
+    assert tape.gradient(y, x).numpy() == 1.0
+    assert tape.explain(y, x).kind == "connected"
+
+
+def test_what_a_function_with_a_derivative_of_its_own_gave_is_connected_with_itself() -> None:
+    doubled = gt.custom_gradient(lambda x: (x * 2.0, lambda g: g * 2.0))
+    x = gt.Variable(0.5)
+    with watching(persistent=True) as tape:
+        y = doubled(x)
+    assert tape.gradient(y, y).numpy() == 1.0
+    assert tape.explain(y, y).kind == "connected"
+
+
 def test_a_name_that_never_was_a_variables_was_not_replaced() -> None:
     x = gt.constant(2.0)
     x = x + 1.0
     with gt.GradientTape() as tape:
         y = x * x
     assert tape.explain(y, x).kind == "unwatched"
+
+
+def test_a_variables_name_for_something_else_was_not_replaced() -> None:
+    w = gt.Variable(2.0)
+    with gt.GradientTape() as tape:
+        y = w * w
+    print(w)
+    w = gt.constant(3.0)
+    assert tape.explain(y, w).kind == "after"
 
 
 # -- raising -------------------------------------------------------------------------------------------------

@@ -40,12 +40,20 @@ def _owners(frame: FrameType) -> Iterator[tuple[FrameType, str, Any]]:
         yield frame, name, value
 
 
+_ALONE = 3  # references to a dict that nobody else has: the frame's, a name's, and that of who counts them
+
+
 def _locals(frame: FrameType) -> dict[str, Any]:
-    """The local names; what Python before 3.13 shows of a function's it keeps, and so their values alive."""
+    """The local names; what Python before 3.13 shows of a function's it keeps, and so their values alive.
+
+    It is one dict for all who ask: where others have it, as from locals() or in a debugger, it is left alone,
+    and so it is where somebody traces: what is missing there is taken from the function, too.
+    """
     shown = frame.f_locals
     found = dict(shown)
     if sys.version_info < (3, 13) and frame.f_code.co_flags & inspect.CO_OPTIMIZED:
-        shown.clear()
+        if sys.getrefcount(shown) == _ALONE and sys.gettrace() is None:
+            shown.clear()
     return found
 
 
