@@ -557,6 +557,13 @@ def test_a_derivative_of_the_users_own_is_looked_into() -> None:
     assert (problem.op, problem.direction, problem.line) == ("divide", "forward", line_of("in the rule"))
 
 
+def test_integers_are_shown_among_the_inputs() -> None:
+    problem = raised(lambda: checked(lambda x: gt.reduce_sum(x / gt.constant([0, 1])), [1.0, 2.0]))
+    assert problem.op == "divide"
+    assert "y: int32 (2,)" in str(problem)
+    assert "y is 0 there" in str(problem)
+
+
 def test_what_is_called_out_to_is_checked() -> None:
     with gt.debugging.check_numerics():
         problem = raised(lambda: gt.numpy_function(np.log, [gt.zeros(2)], "float32"))

@@ -209,14 +209,14 @@ def test_every_line_starts_and_ends_at_its_boxes(name, either_way):
 
 
 def touched(point, boxes):
-    """The box that has this point on its edge, within a pixel."""
+    """The box that has this point on its edge, within the two pixels that Graphviz rounds to."""
     x, y = point
     (box,) = [
         i
         for i, (left, upper, right, lower) in enumerate(boxes)
-        if left - 1 <= x <= right + 1
-        and upper - 1 <= y <= lower + 1
-        and min(abs(x - left), abs(x - right), abs(y - upper), abs(y - lower)) <= 1
+        if left - 2 <= x <= right + 2
+        and upper - 2 <= y <= lower + 2
+        and min(abs(x - left), abs(x - right), abs(y - upper), abs(y - lower)) <= 2
     ]
     return box
 

@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from gradtape import recorders
 from gradtape.asking import (
     Absent,
@@ -431,7 +433,7 @@ class GradientTape:
         if self._used:
             return self._memory()
         memory = self._memory()._replace(cuts=set())
-        with only_mappings():
+        with only_mappings(), np.errstate(all="ignore"):
             bare = not listening()
             seeds = [seed_of(x, None) for x in targets]
             try:

@@ -4,13 +4,13 @@ import dis
 import inspect
 import sys
 from collections.abc import Iterator
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 from gradtape.callers import Site
 from gradtape.tensor import Value
 
-__all__ = ["Binding", "bindings", "name_of", "names_of"]
+__all__ = ["Binding", "bindings", "made_from", "name_of", "names_of"]
 
 _ENDS = ("POP_TOP", "RETURN_", "POP_JUMP", "JUMP_", "FOR_ITER", "STORE_")  # a statement, or half of one
 
@@ -18,8 +18,8 @@ _ENDS = ("POP_TOP", "RETURN_", "POP_JUMP", "JUMP_", "FOR_ITER", "STORE_")  # a s
 class Binding(NamedTuple):
     """One place where code gives a name a value.
 
-    name: "w", or "model.w"; renews: whether it is made of what the name meant before, as in w = w - g; loads:
-    the names that it is made of; passed: whether it stands before what is running now.
+    name: "w", "model.w" or "params[0]"; renews: whether it is made of what the name meant before, as in
+    w = w - g; loads: the names that it is made of; passed: whether it stands before what is running now.
     """
 
     name: str
@@ -63,10 +63,23 @@ def _named(frame: FrameType, value: Any) -> Iterator[tuple[FrameType, str]]:
     for where, name, found in _owners(frame):
         if found is value:
             yield where, name
-        for attribute, held in _attributes(found).items():
+        for part, held in _parts(found):
             if held is value:
-                attributes.append((where, f"{name}.{attribute}"))
+                attributes.append((where, name + part))
     yield from attributes
+
+
+_FEW = 1000  # items of a list or dict that are looked through
+
+
+def _parts(x: Any) -> Iterator[tuple[str, Any]]:
+    """What an object holds, each with how that is written behind the object's name."""
+    if type(x) in (list, tuple) and len(x) <= _FEW:
+        yield from ((f"[{i}]", item) for i, item in enumerate(x))
+    elif type(x) is dict and len(x) <= _FEW:
+        yield from ((f"[{key!r}]", item) for key, item in list(x.items()) if type(key) in (str, int))
+    else:
+        yield from ((f".{name}", held) for name, held in _attributes(x).items())
 
 
 def _attributes(x: Any) -> dict[str, Any]:
@@ -90,8 +103,7 @@ def names_of(frame: FrameType) -> dict[int, tuple[str, Value]]:
 
 def name_of(frame: FrameType, value: Any) -> str | None:
     """What the code of a frame calls a value; None if it has no name there."""
-    names = (name for _, name in _named(frame, value))
-    return next((name for name in names if name[:1].isalpha() and name.replace(".", "").isidentifier()), None)
+    return next((name for _, name in _named(frame, value) if name[:1].isalpha()), None)
 
 
 def bindings(frame: FrameType, value: Any) -> list[Binding]:
@@ -103,8 +115,25 @@ def bindings(frame: FrameType, value: Any) -> list[Binding]:
     return []
 
 
+def made_from(frame: FrameType, value: Any, source: Any) -> Site | None:
+    """Where running code that has names for both gave a name a value made of the source, out of which, as the
+    names show, came `value`; None if there is no such place.
+    """
+    sources = {(where, name.rpartition(".")[2]) for where, name in _named(frame, source)}
+    for where, name in _named(frame, value):
+        waiting, seen = [name], {name}
+        while waiting:
+            for binding in _stores(where, waiting.pop()):
+                if any((where, loaded) in sources for loaded in binding.loads):
+                    return binding.site
+                waiting += binding.loads - seen
+                seen |= binding.loads
+    return None
+
+
 def _stores(frame: FrameType, full_name: str) -> Iterator[Binding]:
-    code, name, is_attribute = frame.f_code, full_name.rpartition(".")[2], "." in full_name
+    code, plain = frame.f_code, full_name.partition("[")[0]
+    name, is_attribute = plain.rpartition(".")[2], "." in plain
     loads: set[tuple[str, bool]] = set()
     for step in dis.get_instructions(code):
         names = set(_names(step.argval))
@@ -121,6 +150,8 @@ def _stores(frame: FrameType, full_name: str) -> Iterator[Binding]:
             loads = loaded_next
         elif step.opname.startswith("LOAD_"):
             loads |= {(loaded, attribute) for loaded in names}
+            if isinstance(step.argval, CodeType):  # of a comprehension, or the like
+                loads |= {(loaded, True) for loaded in step.argval.co_names}
 
 
 def _names(argument: Any) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gradtape.callers import Site, frame_of_caller, place
-from gradtape.explain.bindings import Binding, bindings, name_of
+from gradtape.explain.bindings import Binding, bindings, made_from, name_of, names_of
 from gradtape.explain.explanation import KINDS, Explanation, Step
 from gradtape.explain.journal import Journal
 from gradtape.explain.sweeps import made_of
@@ -14,7 +14,6 @@ from gradtape.explain.ways import (
     Way,
     first_use,
     leaves,
-    ops,
     origin,
     ways_of,
 )
@@ -49,9 +48,9 @@ class _Case:
         whole = self.way is not None and not any(link.broken for link in self.links)
         if not (whole and _is_smooth(self.source) and _is_smooth(self.target)):
             return None
-        if self.memory.problem is not None:
-            what = f"{type(self.memory.problem).__name__}: {self.memory.problem}"
-            return self._said("raises", path=self.links, what=what)
+        if (problem := self.memory.problem) is not None:
+            at = next((link for link in self.links if str(problem).startswith(link.op)), None)
+            return self._said("raises", at, path=self.links, what=f"{type(problem).__name__}: {problem}")
         return self._said("connected", path=self.links)
 
     def by_dtype(self) -> Explanation | None:
@@ -110,16 +109,17 @@ class _Case:
         return None
 
     def _before(self, journal: Journal) -> Explanation | None:
-        """If the source was not used, and something was that is younger than it, and older than the block."""
-        key = self.source._key
-        if key in journal.variables or any(key in op.keys for op in ops(journal)):
-            return None
+        """If the target was made before the block, or of what the code has made of the source until then."""
+        if self.target._key < self.memory.started and not isinstance(self.target, Variable):
+            return self._said("before", what=self._name(self.target))
+        names = names_of(self.frame)
         for leaf in leaves(journal, self.target._key):
-            if key < leaf.key < self.memory.started and leaf.key not in journal.variables:
-                what = f"what {leaf.op} got" if leaf.op else self._name(self.target)
-                at = Link(leaf.op or "", leaf.site)
-                details = [f"{what} was made before the block", *([_place(at)] if leaf.site else [])]
-                return self._said("before", at, what=what, details=details)
+            if self.source._key < leaf.key < self.memory.started and leaf.key in names:
+                name, value = names[leaf.key]
+                site = None if isinstance(value, Variable) else made_from(self.frame, value, self.source)
+                if site is not None:
+                    details = [place(site)] + ([f"{leaf.op} got it: {place(leaf.site)}"] if leaf.site else [])
+                    return self._said("before", Link("", site), what=name, details=details)
         return None
 
     def _unrelated(self, journal: Journal) -> Explanation:
@@ -132,9 +132,15 @@ class _Case:
         return self._said("unrelated", details=[f"it depends on {', '.join(names)}{more}"] if names else [])
 
     def _told(self, journal: Journal, leaf: Leaf) -> str:
-        name = "a tensor made before the block" if leaf.key < self.memory.started else "a constant"
-        if leaf.key in journal.variables:
+        names = names_of(self.frame)
+        if leaf.key in names:
+            name = names[leaf.key][0]
+        elif leaf.key in journal.variables:
             name = journal.variables[leaf.key].name
+        else:
+            name = "a tensor" if leaf.key < self.memory.started else "a constant"
+        if leaf.key < self.memory.started and leaf.key not in journal.variables:
+            name = f"{name}, made before the block"
         return f"{name} (by {leaf.op}, {place(leaf.site)})" if leaf.site else name
 
     def by_what_is_left(self) -> Explanation:
@@ -173,7 +179,7 @@ class _Case:
     ) -> Explanation:
         words = KINDS[kind]
         target, source = self._name(self.target), self._name(self.source)
-        name = name_of(self.frame, self.source) or "x"
+        name = name_of(self.frame, self.source) or "it"
         fields = {"target": target, "source": source, "name": name, "what": what, "op": at.op if at else ""}
         return Explanation(
             kind=kind,

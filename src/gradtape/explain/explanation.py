@@ -34,8 +34,8 @@ KINDS = {
         "compute this outside of the stop_recording block",
     ),
     "before": Words(
-        "is None: {source} was not used while the tape recorded",
-        "if {what} was computed from {source}, compute it within the tape's block",
+        "is None: {what} was made before the tape's block",
+        "compute it from {source} within the block",
     ),
     "after": Words(
         "is None: {what} was made after the tape had stopped recording",
@@ -107,7 +107,7 @@ class Step(NamedTuple):
         return self.op if self.filename is None else f"{self.op} ({short(self.filename)}:{self.line})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """Why the gradient of a target by a source is None, or how the two are connected.
 
@@ -123,6 +123,9 @@ class Explanation:
     filename: str | None = None
     line: int | None = None
     path: tuple[Step, ...] = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         lines = [self.headline + ".", *(f"  {detail}" for detail in self.details)]

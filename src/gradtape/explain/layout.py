@@ -26,19 +26,23 @@ _INCH = 72.0  # pixels
 
 
 def layout(
-    sizes: Sequence[Point], links: Sequence[Link], top: Collection[int], bottom: Collection[int]
+    sizes: Sequence[Point],
+    links: Sequence[Link],
+    top: Collection[int] = (),
+    bottom: Collection[int] = (),
+    narrow: Collection[int] = (),
 ) -> Layout:
     """Places for boxes of these widths and heights; links are pairs of their numbers.
 
     There is no way from a box back to itself, and no two links are the same. The boxes of `top` that no link
-    ends at come into the first row, those of `bottom` that no link starts at into the last. Raises
-    ImportError if there is no Graphviz.
+    ends at come into the first row, those of `bottom` that no link starts at into the last; lines meet those
+    of `narrow` in the middle above and below. Raises ImportError if there is no Graphviz.
     """
     if not sizes:
         return Layout(0.0, 0.0, [], [])
     top = sorted(set(top) - {end for _, end in links})
     bottom = sorted(set(bottom) - {start for start, _ in links})
-    return _read(_placed(_written(sizes, links, top, bottom)), links)
+    return _read(_placed(_written(sizes, links, top, bottom, set(narrow))), links)
 
 
 def _placed(text: str) -> str:
@@ -60,7 +64,13 @@ def _placed(text: str) -> str:
     return str(AGraph(text).draw(format="plain", prog="dot"), encoding="utf-8")
 
 
-def _written(sizes: Sequence[Point], links: Sequence[Link], top: Sequence[int], bottom: Sequence[int]) -> str:
+def _written(
+    sizes: Sequence[Point],
+    links: Sequence[Link],
+    top: Sequence[int],
+    bottom: Sequence[int],
+    narrow: Collection[int],
+) -> str:
     """The graph in Graphviz's language."""
     made = {end for _, end in links}
     lines = [
@@ -71,7 +81,9 @@ def _written(sizes: Sequence[Point], links: Sequence[Link], top: Sequence[int], 
     for i, (width, height) in enumerate(sizes):
         lines.append(f"{i} [width={width / _INCH:.4f}, height={height / _INCH:.4f}]")
     for start, end in links:
-        lines.append(f"{start} -> {end} [weight={_STRAIGHT if start in made else 1}]")
+        weight = f"weight={_STRAIGHT if start in made else 1}"
+        ports = (", tailport=s" if start in narrow else "") + (", headport=n" if end in narrow else "")
+        lines.append(f"{start} -> {end} [{weight}{ports}]")
     for rank, row in (("min", top), ("max", bottom)):
         if row:
             lines.append(f"{{rank={rank}; {' '.join(map(str, row))}}}")

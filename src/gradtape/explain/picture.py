@@ -172,6 +172,7 @@ def _svg(picture: Picture) -> str:
         links,
         [i for i, kind in enumerate(kinds) if kind == "source"],
         [i for i, kind in enumerate(kinds) if kind == "target"],
+        [i for i, kind in enumerate(kinds) if kind in ("break", "note")],
     )
     width, height = where.width + 2 * _MARGIN, where.height + 2 * _MARGIN
     return "\n".join(

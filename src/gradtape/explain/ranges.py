@@ -50,8 +50,9 @@ def parts(value: Any) -> Iterator[Any]:
 
 
 def holds_numbers(value: Any) -> bool:
-    """Whether there are real or complex numbers in what an op got or gave."""
-    return next(parts(value), None) is not None
+    """Whether there are numbers in what an op got or gave, integers in arrays among them."""
+    is_whole = isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "iu"
+    return is_whole or next(parts(value), None) is not None
 
 
 _SMALL = 5000  # elements, below which BLAS starts no threads

@@ -43,7 +43,7 @@ class Line(NamedTuple):
     shown: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
     """What a tape holds; `str` is a table, and notebooks show one.
 
@@ -58,6 +58,9 @@ class Summary:
     lines: tuple[Line, ...]
     sweeps: int
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         parts = [[note] for note in self.notes]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gradtape.errors import DTypeError
 from gradtape.ops.op import Namespace, Sample, Uniform, elementwise
 from gradtape.ops.rule import Forward
 from gradtape.tensor import Array, Tensor, TensorLike
@@ -73,6 +74,10 @@ def digamma(x: TensorLike) -> Tensor:
 def _polygamma(a: Array, x: Array) -> Array:
     from scipy import special
 
+    if np.result_type(a, x).kind == "c":
+        raise DTypeError(
+            f"polygamma, which is the derivative of digamma: x is {np.result_type(a, x)}; wanted real numbers"
+        )
     return np.asarray(special.polygamma(a, x), np.result_type(a, x, np.float16))[()]
 
 
