@@ -121,7 +121,7 @@ def made_from(frame: FrameType, value: Any, source: Any) -> Site | None:
     """
     sources = {(where, name.rpartition(".")[2]) for where, name in _named(frame, source)}
     for where, name in _named(frame, value):
-        waiting, seen = [name], {name}
+        waiting, seen = [] if "[" in name else [name], {name}
         while waiting:
             for binding in _stores(where, waiting.pop()):
                 if any((where, loaded) in sources for loaded in binding.loads):
