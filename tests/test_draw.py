@@ -132,6 +132,26 @@ def test_no_way_at_all_leaves_two_parts() -> None:
     assert picture.path == ()
 
 
+def test_a_source_that_is_assigned_to_in_the_block_stays_the_source() -> None:
+    w = gt.Variable(2.0, name="w")
+    with gt.GradientTape(explain=True) as tape:
+        y = gt.sin(w)
+        w.assign_sub(y)
+        z = gt.exp(w)
+    assert arrows(tape.draw([y, z], w)) == {"w -> sin", "sin -> y", "w -> exp", "exp -> z"}
+
+
+def test_what_is_added_to_a_variable_goes_where_the_next_sum_goes() -> None:
+    x, total = gt.Variable(2.0, name="x"), gt.Variable(0.0, name="total")
+    with gt.GradientTape(explain=True) as tape:
+        total.assign_add(gt.sin(x))
+        total.assign_add(gt.cos(x))
+        y = gt.exp(total)
+    picture = tape.draw(y, x)
+    assert arrows(picture) >= {"sin -/assigned/-> assign", "cos -/assigned/-> assign", "assign -> assign"}
+    assert not any("as a constant" in arrow for arrow in arrows(picture))
+
+
 def test_an_op_with_a_derivative_of_its_own_hides_its_inside() -> None:
     @gt.custom_gradient
     def doubled(x):

@@ -515,8 +515,11 @@ def test_what_a_variable_has_taken_is_gone_when_it_takes_another_value_but_not_w
         added = state * 2.0
         state.assign(3.0)
         z = state * 2.0
+        state.assign(np.asarray(x))
+        again = state * 2.0
     assert tape.explain(y, x).kind == tape.explain(added, x).kind == "assigned"
     assert tape.explain(z, x).kind == "unrelated"
+    assert tape.explain(again, x).kind == "numpy"
 
 
 def test_names_are_those_of_the_code_that_asks() -> None:

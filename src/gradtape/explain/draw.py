@@ -88,6 +88,8 @@ class _Sketch:
             if isinstance(event, Assigned):
                 name = journal.variables[event.variable].name if event.variable in journal.variables else ""
                 is_source = self.source is not None and event.variable == self.source._key
+                if event.adds and not is_source:
+                    self._link(self._from(event.variable, "source", at), at, None)
                 self._op(at, "assign", [] if is_source else [(event.variable, None)], name)
                 self._link(self._from(event.key, "constant", at), at, "assigned")
             elif isinstance(event, Left):

@@ -120,8 +120,11 @@ def ways_by_journal(
 
     for at, event in happened(journal, watches_accessed, cuts):
         if isinstance(event, Assigned):
-            if event.variable != source and not event.adds:
-                ways.pop(event.variable, None)
+            before = ways.pop(event.variable, None) if event.variable != source else None
+            if before is not None and event.adds:
+                ways[event.variable] = before.on(Link("assign", event.site, at=at))
+            if fresh([event.key]) and (back := outside.latest([False, True], event.key)) is not None:
+                _take(ways, event.key, back)
             if event.key in ways:
                 name = journal.variables.get(event.variable, ("the variable", True))[0]
                 _take(
