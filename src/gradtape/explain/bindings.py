@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from gradtape.callers import Site
 from gradtape.tensor import Value
 
-__all__ = ["Binding", "bindings", "made_from", "name_of", "names_of"]
+__all__ = ["Binding", "bindings", "made_from", "name_of", "named_values"]
 
 _ENDS = ("POP_TOP", "RETURN_", "POP_JUMP", "JUMP_", "FOR_ITER", "STORE_")  # a statement, or half of one
 
@@ -92,7 +92,7 @@ def _attributes(x: Any) -> dict[str, Any]:
         return {}
 
 
-def names_of(frame: FrameType) -> dict[int, tuple[str, Value]]:
+def named_values(frame: FrameType) -> dict[int, tuple[str, Value]]:
     """The names that running code has for tensors and variables, and these, by key; the nearest name wins."""
     found: dict[int, tuple[str, Value]] = {}
     for _, name, value in _owners(frame):

@@ -1,22 +1,14 @@
 """Finding out why a gradient is None, by what a tape still knows and by what the user's code calls things."""
 
+import math
 from collections.abc import Sequence
 
 from gradtape.callers import Site, frame_of_caller, place
-from gradtape.explain.bindings import Binding, bindings, made_from, name_of, names_of
+from gradtape.explain.bindings import Binding, bindings, made_from, name_of, named_values
 from gradtape.explain.explanation import KINDS, Explanation, Step
 from gradtape.explain.journal import Journal
 from gradtape.explain.sweeps import made_of
-from gradtape.explain.ways import (
-    Leaf,
-    Link,
-    Memory,
-    Way,
-    first_use,
-    leaves,
-    origin,
-    ways_of,
-)
+from gradtape.explain.ways import Leaf, Link, Memory, Way, first_use, leaves, origin, ways_of
 from gradtape.tensor import Value, Variable
 
 __all__ = ["explained"]
@@ -26,7 +18,7 @@ def explained(memory: Memory, targets: Sequence[Value], source: Value) -> Explan
     """Why the gradient of the sum of targets by source is None, or how they are connected."""
     ways = ways_of(memory, [target._key for target in targets], source._key)
     cases = [_Case(memory, target, source, ways.get(target._key)) for target in targets]
-    case = min(cases, key=lambda case: case.way.cost if case.way else (9, 9))
+    case = min(cases, key=lambda case: case.way.cost if case.way else (math.inf, math.inf))
     return case.connected() or case.by_dtype() or case.by_journal() or case.by_what_is_left()
 
 
@@ -115,7 +107,7 @@ class _Case:
         """If the target was made before the block, or of what the code has made of the source until then."""
         if self.target._key < self.memory.started and not isinstance(self.target, Variable):
             return self._said("before", what=self._name(self.target))
-        names = names_of(self.frame)
+        names = named_values(self.frame)
         for leaf in leaves(journal, self.target._key):
             if self.source._key < leaf.key < self.memory.started and leaf.key in names:
                 name, value = names[leaf.key]
@@ -135,7 +127,7 @@ class _Case:
         return self._said("unrelated", details=[f"it depends on {', '.join(names)}{more}"] if names else [])
 
     def _told(self, journal: Journal, leaf: Leaf) -> str:
-        names = names_of(self.frame)
+        names = named_values(self.frame)
         if leaf.key in names:
             name = names[leaf.key][0]
         elif leaf.key in journal.variables:

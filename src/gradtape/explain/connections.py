@@ -47,11 +47,13 @@ def happened(
             return None
         return "reset" if key in once_live else "watched_late" if key in watched else "unwatched"
 
-    def cut(op: Heard, i: int, dtype: np.dtype[np.generic]) -> str | None:
-        if i not in rules or dtype.kind not in "fc":
+    def cut(at: int, op: Heard, i: int, dtype: np.dtype[np.generic]) -> str | None:
+        if dtype.kind not in "fc" or all(rule.index != i for rule in op.op.rules):
             return _CUTTERS.get(op.op.name, "no_derivative")
-        if op.paused or at < last_reset:
-            return "stop_recording" if op.paused else "reset"
+        if op.paused:
+            return "stop_recording"
+        if at < last_reset:
+            return "reset"
         return "own_rule" if (op.keys[-1], i) in cuts else None
 
     for at, event in enumerate(journal.events):
@@ -64,14 +66,13 @@ def happened(
             yield at, event
         else:
             op = Heard(*event)
-            rules = {rule.index for rule in op.op.rules}
             operands = op.operands
             for _, key in operands:
                 read = journal.variables.get(key)
                 if read and read.is_trainable and watches_accessed and not op.paused:
                     live.add(key)
             connections = tuple(
-                Connection(operand, result, dtype, cut(op, i, dtype), idle(operand))
+                Connection(operand, result, dtype, cut(at, op, i, dtype), idle(operand))
                 for result, (_, dtype) in op.results
                 for i, operand in operands
             )

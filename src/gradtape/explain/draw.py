@@ -6,7 +6,7 @@ from typing import Any
 
 from gradtape.callers import frame_of_caller
 from gradtape.errors import ArgumentError
-from gradtape.explain.bindings import names_of
+from gradtape.explain.bindings import named_values
 from gradtape.explain.connections import Connection, Ran, happened
 from gradtape.explain.folding import folded
 from gradtape.explain.journal import Assigned, Journal, Left, Watched
@@ -61,7 +61,7 @@ class _Sketch:
         self.memory = memory
         self.targets = targets
         self.source = source
-        self.names = names_of(frame_of_caller())
+        self.names = named_values(frame_of_caller())
         self.nodes: dict[Hashable, Node] = {}
         self.links: dict[tuple[Hashable, Hashable], Link] = {}
         self.maker: dict[int, Hashable] = {}  # the node that each value came from last

@@ -74,7 +74,6 @@ class Watched(NamedTuple):
 
     key: int
     like: Like
-    site: Site
 
 
 class Read(NamedTuple):
@@ -88,8 +87,6 @@ class Read(NamedTuple):
 class Reset(NamedTuple):
     """The tape forgot what it had recorded."""
 
-    site: Site
-
 
 _NONE: dict[int, Any] = {}
 _FLOAT_SECOND: dict[int, Any] = {1: float}  # of y * 2.0, which is too common to be found out each time
@@ -98,9 +95,8 @@ _FLOAT_SECOND: dict[int, Any] = {1: float}  # of y * 2.0, which is too common to
 class Journal(recorders.HearsEachOp):
     """A recorder that keeps no value, but the order of what happened in a tape's block.
 
-    events: ops, as tuples of the fields of Heard, and the other kinds above. variables: those that were
-    read, by key; cuts: between which values rules gave None in
-    a sweep; block: where the tape's block begins.
+    events: ops, as tuples of the fields of Heard, and the other kinds above; variables: those that were read,
+    by key; cuts: where rules gave None in a sweep; block: where the tape's block begins.
     """
 
     __slots__ = ("block", "cuts", "events", "paused", "variables")
@@ -170,11 +166,11 @@ class Journal(recorders.HearsEachOp):
 
     def resets(self) -> None:
         """Hears that the tape forgets what it has recorded."""
-        self.events.append(Reset(site_of(frame_of_caller())))
+        self.events.append(Reset())
 
     def watches(self, value: Value) -> None:
         """Hears that the tape watches a value from now on."""
-        self.events.append(Watched(value._key, (value.shape, value.dtype), site_of(frame_of_caller())))
+        self.events.append(Watched(value._key, (value.shape, value.dtype)))
 
     def left(self, value: Value, how: str) -> None:
         """Hears that a value becomes a bare array or a number, by `how`."""
