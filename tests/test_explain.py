@@ -660,6 +660,16 @@ def test_what_goes_in_is_checked() -> None:
     np.testing.assert_allclose(tape.gradient(y, x), 4.0)
 
 
+def test_a_tape_that_answers_while_it_is_stopped_does_not_go_on() -> None:
+    v = gt.Variable(2.0)
+    with watching() as tape:
+        y = v * v
+        with tape.stop_recording():
+            tape.gradient(y, v)
+        z = v * 3.0
+    assert tape.explain(z, v).kind == "after"
+
+
 def test_a_journal_keeps_no_array() -> None:
     x = gt.Variable(np.ones(5))
     with watching() as tape:

@@ -701,6 +701,15 @@ def test_the_check_goes_on_while_the_tape_does_not_record() -> None:
         raised(lambda: gt.math.log(0.0))
 
 
+def test_the_check_goes_on_in_the_block_of_a_tape_that_has_answered() -> None:
+    x = gt.Variable(2.0)
+    with gt.GradientTape(check_numerics=True) as tape:
+        y = x * x
+        tape.gradient(y, x)
+        raised(lambda: gt.math.log(0.0))
+    assert not listening()
+
+
 def test_as_a_decorator() -> None:
     @gt.debugging.check_numerics()
     def logged(x: Any) -> Any:

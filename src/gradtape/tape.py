@@ -152,11 +152,12 @@ class GradientTape:
     def __exit__(self, *problem: object) -> None:
         if self._recording:
             self._leave()
-
-    def _leave(self) -> None:
-        self._stop()
         if self._checker is not None:
             self._checker.__exit__()
+
+    def _leave(self) -> None:
+        """Records no more in this block, which is over, or in which the tape has answered."""
+        self._stop()
         self._ended = recorders.new_key()
         if self._journal is not None:
             self._journal.ends()
@@ -201,7 +202,9 @@ class GradientTape:
         finally:
             if self._journal is not None:
                 self._journal.goes_on()
-            if not self._recording:
+            if self._used:  # it has answered meanwhile
+                self._leave()
+            elif not self._recording:
                 self._start(place)
 
     def reset(self) -> None:
