@@ -44,10 +44,21 @@ def _line(code: CodeType, offset: int) -> int:
     return code.co_firstlineno
 
 
+class _Ours(dict[str, bool]):
+    """Whether a file is of this package, by its name."""
+
+    def __missing__(self, filename: str) -> bool:
+        self[filename] = is_ours = filename.startswith(PACKAGE)
+        return is_ours
+
+
+_ours = _Ours()
+
+
 def frame_of_caller() -> FrameType:
     """The innermost frame that is not this package's; asked by a function that is."""
     frame = sys._getframe(2)
-    while frame.f_code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
+    while _ours[frame.f_code.co_filename] and frame.f_back is not None:
         frame = frame.f_back
     return frame
 
