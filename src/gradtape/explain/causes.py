@@ -82,9 +82,8 @@ class _Case:
                 if x is self.source and (replaced := self._replaced()) is not None:
                     return replaced
                 block = self.journal.block if self.journal else None
-                bound = [
-                    b for b in bindings(self.frame, x) if "[" not in b.name
-                ]  # a list's is not its item's
+                # where a list was bound is not where its item was made
+                bound = [b for b in bindings(self.frame, x) if "[" not in b.name]
                 bound = [b for b in bound if block is None or _follows(b.site, block)]
                 bound = [b for b in bound if b.passed] or bound
                 details = [place(b.site) for b in bound]
