@@ -296,7 +296,8 @@ def _png(svg: str) -> bytes:
     fonts = [str(path) for path in _fonts()]
 
     def drawn(text: str, zoom: float) -> bytes:
-        return svg_to_bytes(svg_string=text, zoom=zoom, font_files=fonts, monospace_family="DejaVu Sans Mono")
+        png = svg_to_bytes(svg_string=text, zoom=zoom, font_files=fonts, monospace_family="DejaVu Sans Mono")
+        return bytes(png)
 
     empty = '<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20">{}</svg>'
     letter = f'<text y="16" font-family="{_FONT}">x</text>'
