@@ -227,7 +227,7 @@ class Optimizer:
         """Makes the step for one variable."""
         kept = self._kept(variable)
         checkers = who_can("checked")
-        before = variable._value if rows is None else variable._value[rows] if checkers else None
+        before = _at(rows, variable._value) if checkers else None
         if rows is None:
             new, *state = self._new(raw, variable._value, gradient, rate, step, *map(_to_be_changed, kept))
             variable.assign(Tensor(new if new.ndim else new[()]))
@@ -238,9 +238,8 @@ class Optimizer:
         for x, value in zip(kept, state, strict=True):
             x._value = value
         for checker in checkers:
-            after = variable._value if rows is None else variable._value[rows]
-            keys = variable._key, 0, new_key()
-            checker.record(_step_of(type(self).__name__), keys, (before, gradient, after), False)
+            keys, values = (variable._key, 0, new_key()), (before, gradient, _at(rows, variable._value))
+            checker.record(_step_of(type(self).__name__), keys, values, False)
 
     def _change_recorded(
         self, variable: Variable, rows: Tensor | None, gradient: Tensor, rate: Tensor, step: Tensor
@@ -380,6 +379,11 @@ def _summed(values: Array, indices: Array) -> tuple[Array, Array]:
     """The rows that slices hold, in order, each once, and the sums of their values."""
     rows, places = np.unique(indices, return_inverse=True)
     return rows, add_blocks(len(rows), places, values)
+
+
+def _at(rows: Array | None, value: Array) -> Array:
+    """These rows of a value, or all."""
+    return value if rows is None else value[rows]
 
 
 def _change_rows(
