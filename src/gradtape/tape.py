@@ -375,10 +375,11 @@ class GradientTape:
         found = sweep(raw if bare else recorded, edges, cotangents, wanted, self._cuts(absent))
         return rebuild([answer(found.get(source._key), source, absent) for source in flat])
 
-    def explain(self, target: Any, source: TensorLike) -> "Explanation":
-        """Why the gradient of `target` by `source` is None, or by which ops the two are connected.
+    def explain(self, target: Any, sources: Any) -> "Explanation | Any":
+        """Why the gradient of `target` by each of `sources` is None, or by which ops they are connected; in
+        their structure.
 
-        target, source: as for `gradient`, but one source. A tape made with `explain=True` remembers what
+        target, sources: as for `gradient`. A tape made with `explain=True` remembers what
         happened, also after it has answered, and tells in which line of your code the connection broke; any
         other tells what can be told without. Raises NotATensorError for what is no tensor.
 
@@ -396,8 +397,9 @@ class GradientTape:
         targets = [require_value(x, "explain: target") for x in flatten(target)]
         if not targets:
             raise StructureError("explain: wanted a target, got an empty structure")
-        by = require_dense(source, "explain: source")
-        return explained(self._swept(targets, by), targets, by)
+        flat, rebuild = unflattened(sources)
+        memory = self._swept(targets, [require_dense(source, "explain: source") for source in flat])
+        return rebuild([explained(memory, targets, source) for source in flat])
 
     def draw(self, target: Any = (), source: TensorLike | None = None) -> "Picture":
         """What was recorded as a picture: sources at the top, targets at the bottom, ops between.
@@ -426,10 +428,10 @@ class GradientTape:
             )
         from gradtape.explain.draw import drawn
 
-        memory = self._memory() if by is None else self._swept(targets, by)
+        memory = self._memory() if by is None else self._swept(targets, [by])
         return drawn(memory, targets, by)
 
-    def _swept(self, targets: list[Value], source: Value) -> "Memory":
+    def _swept(self, targets: list[Value], sources: list[Value]) -> "Memory":
         """What this tape still knows, and what a sweep that it can still make tells besides: where rules give
         None, or raise.
         """
@@ -440,8 +442,8 @@ class GradientTape:
             bare = not listening()
             seeds = [seed_of(x, None) for x in targets]
             try:
-                cotangents = summed(targets, seeds, bare)
-                sweep(raw if bare else recorded, self._edges.copy(), cotangents, {source._key}, memory.cuts)
+                cotangents, wanted = summed(targets, seeds, bare), {source._key for source in sources}
+                sweep(raw if bare else recorded, self._edges.copy(), cotangents, wanted, memory.cuts)
             except Exception as problem:  # the user's own, or that there is no rule
                 return memory._replace(problem=problem.with_traceback(None))
         return memory

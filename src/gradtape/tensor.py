@@ -283,6 +283,8 @@ class Variable(Value):
         self._key = new_key()
         self._trainable = trainable
         self._name = f"{name or 'Variable'}:0"
+        for journal in journals() if isinstance(initial_value, Value) else ():
+            journal.assigned(self, initial_value, False)
         traced = tracer()
         if traced is not None:
             traced.created(self)

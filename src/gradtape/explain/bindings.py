@@ -1,16 +1,17 @@
 """What running code calls a value, and where it gave the name another one."""
 
 import dis
+import functools
 import inspect
 import sys
-from collections.abc import Iterator
-from types import CodeType, FrameType
+from collections.abc import Iterable, Iterator
+from types import CodeType, FrameType, FunctionType
 from typing import Any, NamedTuple
 
 from gradtape.callers import Site
 from gradtape.tensor import Value
 
-__all__ = ["Binding", "bindings", "made_from", "name_of", "named_values"]
+__all__ = ["Binding", "bindings", "has_literal", "made_from", "name_of", "named_values"]
 
 _ENDS = ("POP_TOP", "RETURN_", "POP_JUMP", "JUMP_", "FOR_ITER", "STORE_")  # a statement, or half of one
 
@@ -95,9 +96,16 @@ def _attributes(x: Any) -> dict[str, Any]:
 def named_values(frame: FrameType) -> dict[int, tuple[str, Value]]:
     """The names that running code has for tensors and variables, and these, by key; the nearest name wins."""
     found: dict[int, tuple[str, Value]] = {}
+    parts: list[tuple[str, Value]] = []
     for _, name, value in _owners(frame):
-        if issubclass(type(value), Value) and name.isidentifier() and not name.startswith("_"):
+        if not name.isidentifier() or name.startswith("_"):
+            continue
+        if issubclass(type(value), Value):
             found.setdefault(value._key, (name, value))
+        else:
+            parts += [(name + part, held) for part, held in _parts(value) if issubclass(type(held), Value)]
+    for name, value in parts:
+        found.setdefault(value._key, (name, value))
     return found
 
 
@@ -107,12 +115,30 @@ def name_of(frame: FrameType, value: Any) -> str | None:
 
 
 def bindings(frame: FrameType, value: Any) -> list[Binding]:
-    """Where the running code gives the name of `value` a value, in the order of the code."""
+    """Where code that may have run gives the name of `value` a value: the code that is running, functions of
+    its module for a global name, the methods of an object's class for an attribute.
+    """
     for where, name in _named(frame, value):
-        found = list(_stores(where, name))
+        found = [b for code, now in _codes(where, name, value) for b in _stores(code, now, name)]
         if found:
             return found
     return []
+
+
+def _codes(where: FrameType, name: str, value: Any) -> Iterator[tuple[CodeType, int | None]]:
+    """Code that may give the name a value; and where it is now, None for what is not running."""
+    yield where.f_code, where.f_lasti
+    owner, _, attribute = name.partition(".")
+    if attribute:
+        kind = type(_locals(where).get(owner, where.f_globals.get(owner)))
+        others: list[Iterable[Any]] = [vars(c).values() for c in kind.__mro__ if c.__module__ != "builtins"]
+    else:
+        is_global = "[" not in name and where.f_globals.get(name) is value
+        others = [where.f_globals.values()] if is_global else []
+    for values in others:
+        for function in list(values):
+            if type(function) is FunctionType and function.__code__ is not where.f_code:
+                yield function.__code__, None
 
 
 def made_from(frame: FrameType, value: Any, source: Any) -> Site | None:
@@ -123,7 +149,7 @@ def made_from(frame: FrameType, value: Any, source: Any) -> Site | None:
     for where, name in _named(frame, value):
         waiting, seen = [] if "[" in name else [name], {name}
         while waiting:
-            for binding in _stores(where, waiting.pop()):
+            for binding in _stores(where.f_code, where.f_lasti, waiting.pop()):
                 if any((where, loaded) in sources for loaded in binding.loads):
                     return binding.site
                 waiting += binding.loads - seen
@@ -131,27 +157,45 @@ def made_from(frame: FrameType, value: Any, source: Any) -> Site | None:
     return None
 
 
-def _stores(frame: FrameType, full_name: str) -> Iterator[Binding]:
-    code, plain = frame.f_code, full_name.partition("[")[0]
+def _stores(code: CodeType, now: int | None, full_name: str) -> Iterator[Binding]:
+    """The places where code, which is at the instruction `now` if it is running, gives the name a value."""
+    plain, _, item = full_name.partition("[")
     name, is_attribute = plain.rpartition(".")[2], "." in plain
     loads: set[tuple[str, bool]] = set()
-    for step in dis.get_instructions(code):
+    steps = list(dis.get_instructions(code))
+    loops = [(step.argval, step.offset) for step in steps if "BACKWARD" in step.opname]
+    for step in steps:
         names = set(_names(step.argval))
         loaded_next = set[tuple[str, bool]]()
         if step.opname == "STORE_FAST_LOAD_FAST":  # what it loads belongs to the next statement
             stored, next_one = step.argval
             names, loaded_next = {stored}, {(next_one, False)}
         attribute = step.opname in ("STORE_ATTR", "LOAD_ATTR", "LOAD_METHOD")
-        if step.opname.startswith("STORE_") and attribute == is_attribute and name in names:
+        is_stored = step.opname.startswith("STORE_") and attribute == is_attribute and name in names
+        if now is None and not is_attribute and step.opname != "STORE_GLOBAL":
+            is_stored = False
+        is_renewed = (name, is_attribute) in loads
+        is_stored |= bool(item) and step.opname == "STORE_SUBSCR" and is_renewed  # params[i] = ...
+        passed = now is not None and step.offset < now
+        if is_stored and (now is None or passed or any(a <= now and step.offset < b for a, b in loops)):
             loaded = frozenset(loaded for loaded, _ in loads)
-            renews, passed = (name, is_attribute) in loads, step.offset < frame.f_lasti
-            yield Binding(full_name, Site(code, step.offset), renews, loaded, passed)
+            yield Binding(full_name, Site(code, step.offset), is_renewed, loaded, passed)
         if step.opname.startswith(_ENDS):
             loads = loaded_next
         elif step.opname.startswith("LOAD_"):
             loads |= {(loaded, attribute) for loaded in names}
             if isinstance(step.argval, CodeType):  # of a comprehension, or the like
                 loads |= {(loaded, True) for loaded in step.argval.co_names}
+
+
+@functools.lru_cache(1000)
+def has_literal(site: Site) -> bool:
+    """Whether a number with a decimal point is written in the line."""
+    line = [(start, stop) for start, stop, number in site.code.co_lines() if number == site.line]
+    return any(
+        type(step.argval) in (float, complex) and any(a <= step.offset < b for a, b in line)
+        for step in dis.get_instructions(site.code)
+    )
 
 
 def _names(argument: Any) -> Iterator[str]:

@@ -16,6 +16,8 @@ __all__ = ["explained"]
 
 def explained(memory: Memory, targets: Sequence[Value], source: Value) -> Explanation:
     """Why the gradient of the sum of targets by source is None, or how they are connected."""
+    if not memory.started:
+        return _Case(memory, targets[0], source, None).said("never_began")
     ways = ways_of(memory, [target._key for target in targets], source._key)
     cases = [_Case(memory, target, source, ways.get(target._key)) for target in targets]
     case = min(cases, key=lambda case: case.way.cost if case.way else (math.inf, math.inf))
@@ -31,6 +33,7 @@ class _Case:
         self.target = target
         self.source = source
         self.frame = frame_of_caller()
+        self.names = named_values(self.frame)
         self.way = way
         self.links = way.links() if way else []
 
@@ -42,8 +45,8 @@ class _Case:
             return None
         if (problem := self.memory.problem) is not None:
             at = next((link for link in self.links if str(problem).startswith(link.op)), None)
-            return self._said("raises", at, path=self.links, what=f"{type(problem).__name__}: {problem}")
-        return self._said("connected", path=self.links)
+            return self.said("raises", at, path=self.links, what=f"{type(problem).__name__}: {problem}")
+        return self.said("connected", path=self.links)
 
     def by_dtype(self) -> Explanation | None:
         for kind, x in (("integer_source", self.source), ("integer_target", self.target)):
@@ -51,10 +54,10 @@ class _Case:
                 made = self.journal and origin(self.journal, x._key)
                 op = made or (self.journal and first_use(self.journal, x._key))
                 if not op:
-                    return self._said(kind, what=str(x.dtype))
+                    return self.said(kind, what=str(x.dtype))
                 at = Link(op.op.title, op.site)
                 details = [f"{at.op} {'made' if made else 'got'} it at {_place(at)}"]
-                return self._said(kind, at, what=str(x.dtype), details=details)
+                return self.said(kind, at, what=str(x.dtype), details=details)
         return None
 
     def by_journal(self) -> Explanation | None:
@@ -73,7 +76,7 @@ class _Case:
         if link.broken == "numpy" and self.links[i + 1 :]:
             back = self.links[i + 1]
             details.append(f"{back.op} got a constant afterwards: {_place(back)}")
-        return self._said(link.broken or "", link, path=path, what=link.what, details=details)
+        return self.said(link.broken or "", link, path=path, what=link.what, details=details)
 
     def _after(self) -> Explanation | None:
         """If the target or the source was made after the block."""
@@ -89,7 +92,7 @@ class _Case:
                 details = [place(b.site) for b in bound]
                 if block is not None:
                     details.append(f"the block begins at {place(block)}")
-                return self._said("after", _alone(bound), what=self._name(x), details=details)
+                return self.said("after", _alone(bound), what=self._name(x), details=details)
         return None
 
     def _replaced(self) -> Explanation | None:
@@ -99,38 +102,39 @@ class _Case:
         first = [b for b in bound if not b.renews]
         is_attribute = not first and all("." in b.name for b in bound)  # which a model's are, made elsewhere
         if renewals and (is_attribute or any("Variable" in b.loads for b in first)):
-            return self._said("replaced", _alone(renewals), details=[place(b.site) for b in renewals])
+            return self.said("replaced", _alone(renewals), details=[place(b.site) for b in renewals])
         return None
 
     def _before(self, journal: Journal) -> Explanation | None:
         """If the target was made before the block, or of what the code has made of the source until then."""
         if self.target._key < self.memory.started and not isinstance(self.target, Variable):
-            return self._said("before", what=self._name(self.target))
-        names = named_values(self.frame)
+            return self.said("before", what=self._name(self.target))
         for leaf in leaves(journal, self.target._key):
-            if self.source._key < leaf.key < self.memory.started and leaf.key in names:
-                name, value = names[leaf.key]
+            if self.source._key < leaf.key < self.memory.started and leaf.key in self.names:
+                name, value = self.names[leaf.key]
                 site = None if isinstance(value, Variable) else made_from(self.frame, value, self.source)
                 if site is not None:
                     details = [place(site)] + ([f"{leaf.op} got it: {place(leaf.site)}"] if leaf.site else [])
-                    return self._said("before", Link("", site), what=name, details=details)
+                    return self.said("before", Link("", site), what=name, details=details)
         return None
 
     def _unrelated(self, journal: Journal) -> Explanation:
         found = leaves(journal, self.target._key)
         found.sort(key=lambda leaf: leaf.key not in journal.variables)
+        if self.source._key in ways_of(self.memory, [], self.target._key):
+            source, target = self._name(self.source), self._name(self.target)
+            return self.said("unrelated", details=[f"{source} depends on {target}: the wrong way round?"])
         if [leaf.key for leaf in found] == [self.target._key]:
-            return self._said("unrelated", details=[f"no op of the block made {self._name(self.target)}"])
+            return self.said("unrelated", details=[f"no op of the block made {self._name(self.target)}"])
         names = [self._told(journal, leaf) for leaf in found[:3]]
         more = f", and on {len(found) - 3} more" if found[3:] else ""
-        return self._said("unrelated", details=[f"it depends on {', '.join(names)}{more}"] if names else [])
+        return self.said("unrelated", details=[f"it depends on {', '.join(names)}{more}"] if names else [])
 
     def _told(self, journal: Journal, leaf: Leaf) -> str:
-        names = named_values(self.frame)
-        if leaf.key in names:
-            name = names[leaf.key][0]
+        if leaf.key in self.names:
+            name = self._name(self.names[leaf.key][1])
         elif leaf.key in journal.variables:
-            name = journal.variables[leaf.key].name
+            name = journal.variables[leaf.key].name.removesuffix(":0")
         else:
             name = "a tensor" if leaf.key < self.memory.started else "a constant"
         if leaf.key < self.memory.started and leaf.key not in journal.variables:
@@ -144,25 +148,25 @@ class _Case:
             return after
         if self.way is not None:
             broken = next(link for link in self.links if link.broken)
-            return self._said(broken.broken or "", broken, path=self.links)
+            return self.said(broken.broken or "", broken, path=self.links)
         if isinstance(source, Variable) and source._key not in memory.variables:
             if source.trainable and memory.watches_accessed:
-                return self._said("not_recorded", details=["nothing that the tape recorded reads it"])
-            return self._said("unwatched", details=[self._why_unwatched()])
+                return self.said("not_recorded", details=["nothing that the tape recorded reads it"])
+            return self.said("unwatched", details=[self._why_unwatched()])
         is_older = source._key < memory.started and not isinstance(source, Variable)
         is_unknown = memory.edges is not None and source._key not in memory.live
         if is_unknown or (is_older and source._key not in memory.told):
-            return self._replaced() or self._said("unwatched", details=[self._why_unwatched()])
+            return self._replaced() or self.said("unwatched", details=[self._why_unwatched()])
         if memory.edges is None:
-            return self._said("forgotten", what="the tape has answered already, and keeps nothing")
+            return self.said("forgotten", what="the tape has answered already, and keeps nothing")
         reached = made_of(memory.edges, [self.target._key])
         found = [variable.name for key, variable in memory.variables.items() if key in reached]
         details = [f"recorded is that it depends on {', '.join(found)}"] if found else []
-        return self._said("not_recorded", details=details)
+        return self.said("not_recorded", details=details)
 
     # -- words -----------------------------------------------------------------------------------------------
 
-    def _said(
+    def said(
         self,
         kind: str,
         at: Link | None = None,
@@ -187,12 +191,14 @@ class _Case:
         )
 
     def _name(self, x: Value) -> str:
-        found = name_of(self.frame, x)
-        if found is None:
-            found = (
-                f"variable {x.name}" if isinstance(x, Variable) else f"a {x.dtype} tensor of shape {x.shape}"
-            )
-        return found
+        """What the user named the variable, or what the code calls it."""
+        if isinstance(x, Variable) and x.name != "Variable:0":
+            return x.name.removesuffix(":0")
+        is_variable = isinstance(x, Variable)
+        return (
+            name_of(self.frame, x)
+            or f"a {x.dtype} {'variable' if is_variable else 'tensor'} of shape {x.shape}"
+        )
 
     def _why_unwatched(self) -> str:
         x = self.source

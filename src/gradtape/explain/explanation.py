@@ -41,6 +41,10 @@ KINDS = {
         "is None: {what} was made after the tape had stopped recording",
         "compute it within the tape's block, before the tape is asked for a gradient",
     ),
+    "never_began": Words(
+        "is None: the tape has recorded nothing, since its block was never entered",
+        "compute {target} within its block, as in with tape: ...",
+    ),
     "reset": Words(
         "is None: the tape was reset after {source} had been watched or used",
         "call reset before what is to be differentiated, and watch tensors again after it",

@@ -285,7 +285,7 @@ def _clean(text: str) -> str:
 
 # -- PNG -----------------------------------------------------------------------------------------------------
 
-_LARGEST = 32_000  # pixels of a side
+_LARGEST = 8_000  # pixels of a side, which take some seconds
 
 
 def _png(svg: str) -> bytes:

@@ -7,6 +7,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from gradtape.callers import Site
+from gradtape.explain.bindings import has_literal
 from gradtape.explain.connections import happened
 from gradtape.explain.journal import Assigned, Heard, Journal, Left, heard
 from gradtape.sweep import Cuts
@@ -147,9 +148,10 @@ def ways_by_journal(
                     broken = c.cut or (c.idle if way is _HERE else None)
                     what = f"a cast to {c.dtype}" if broken == "integer_cast" else ""
                     _take(ways, c.result, way.on(Link(op.op.title, op.site, broken, what, at)))
-            if (back := outside.came_back(op, fresh(key for _, key in event.operands))) is not None:
+            if (found := outside.came_back(op, fresh(key for _, key in event.operands))) is not None:
+                back, guess = found
                 for result in results:
-                    _take(ways, result, back.on(Link(op.op.title, op.site, at=at)))
+                    _take(ways, result, back.on(Link(op.op.title, op.site, at=at), guess))
             for result, way in inside.items():
                 if way.cost[0]:  # an array that had left came in there
                     _take(ways, result, way)
@@ -177,18 +179,20 @@ class _Outside:
                  for kind in kinds if (i := bisect.bisect_left(self._then[kind], key))]  # fmt: skip
         return max(found, key=itemgetter(0))[1] if found else None
 
-    def came_back(self, op: Heard, fresh: Sequence[int]) -> Way | None:
-        """The way of what an operand of the op may have been made of; fresh: the operands that no op made.
+    def came_back(self, op: Heard, fresh: Sequence[int]) -> tuple[Way, int] | None:
+        """The way of what an operand of the op may have been made of, and how much of a guess that is.
 
-        Functions with a derivative of their own do not say all that they got.
+        fresh: the operands that no op made. Functions with a derivative of their own do not say all they got.
         """
-        if not self._then[False] and not self._then[True]:
-            return None
+        loose = op.loose.values()
+        way, guess = None, 0
         if fresh:
-            return self.latest([False, True], max(fresh))
-        if not op.op.operands or any(map(_is_float_array, op.loose.values())):
-            return self.latest([False, True])
-        return self.latest([True]) if any(like in (float, complex) for like in op.loose.values()) else None
+            way = self.latest([False, True], max(fresh))
+        elif not op.op.operands or any(map(_is_float_array, loose)):
+            way, guess = self.latest([False, True]), 1
+        elif any(like in (float, complex) for like in loose) and not has_literal(op.site):
+            way, guess = self.latest([True]), 1
+        return None if way is None else (way, guess)
 
 
 def _is_float_array(like: Any) -> bool:
