@@ -1,5 +1,6 @@
 """Where a NaN or an infinity is born: what `check_numerics` raises, and what it lets pass."""
 
+import contextlib
 import gc
 import inspect
 import operator
@@ -379,6 +380,27 @@ def test_finite_programs_are_left_as_they_are(case: Case) -> None:
                 assert_close(gt.convert_to_tensor(g), gt.convert_to_tensor(w), 2e-2 if dtype == "e" else 1e-5)
 
 
+@pytest.mark.parametrize("case", cases(), ids=case_id)
+def test_finite_tangents_are_left_as_they_are(case: Case) -> None:
+    xs = tensors(case.draw("d"))
+    smooth = [x for x in xs if x.dtype.kind in "fc"]
+    found = []
+    for check in (True, False):
+        with gt.debugging.check_numerics() if check else contextlib.nullcontext():
+            try:
+                with gt.autodiff.ForwardAccumulator(smooth, [gt.ones_like(x) for x in smooth]) as accumulator:
+                    ys = case.followed(xs)
+            except NumericsError as problem:
+                if case.op.name in OF_NOTHING and "empty" in str(problem):
+                    return
+                raise
+        found.append([accumulator.jvp(y) for y in ys])
+    for g, w in zip(*found, strict=True):
+        assert (g is None) == (w is None)
+        if g is not None:
+            assert_close(g, w, 1e-12)
+
+
 PASSED_ON = [
     lambda: gt.constant([np.nan, 1.0]) * 2.0,
     lambda: gt.constant([np.inf, -np.inf]) + 1.0,
@@ -748,11 +770,23 @@ def test_another_thread_is_not_checked_by_this_one() -> None:
     assert np.isinf(found[0])
 
 
-def test_tangents_are_not_checked() -> None:
+def test_tangents_are_checked() -> None:
     x = gt.Variable([0.0])
-    with gt.debugging.check_numerics(), gt.autodiff.ForwardAccumulator(x, gt.constant([1.0])) as accumulator:
-        y = gt.sqrt(x)
-    np.testing.assert_array_equal(accumulator.jvp(y), [np.inf])
+
+    def pushed() -> None:
+        with gt.debugging.check_numerics(), gt.autodiff.ForwardAccumulator(x, gt.constant([1.0])):
+            gt.sqrt(x)  # pushes
+
+    problem = raised(pushed)
+    assert (problem.op, problem.kind, problem.line) == ("sqrt", "inf", line_of("pushes"))
+    assert "The tangent of sqrt's result is inf" in str(problem)
+    assert "tangent of x: float32 (1,)" in str(problem)
+    for derivative in (
+        gt.hessian(lambda x: np.sum(x**1.5)),
+        gt.jacobian(lambda x: np.concatenate([x**0.5, x])),
+    ):
+        with gt.debugging.check_numerics():
+            assert raised(lambda derivative=derivative: derivative(np.zeros(2))).op == "pow"
 
 
 def test_no_value_is_kept_alive() -> None:

@@ -16,7 +16,7 @@ def check_numerics() -> Iterator[None]:
     derivative also the line of the op that it is of, if that ran within the block, too. Infinities and NaNs
     that you put in yourself are passed on. `GradientTape(check_numerics=True)` does the same for the tape's
     block and for its gradients. Functions of `gradtape.function` run in Python here, op by op. Not checked:
-    the tangents of a ForwardAccumulator, and other threads. See docs/why-nan.md.
+    other threads. See docs/why-nan.md.
 
     >>> with np.errstate(over="ignore"), gt.debugging.check_numerics():  # doctest: +ELLIPSIS
     ...     gt.exp([0.0, 100.0])

@@ -19,7 +19,7 @@ from gradtape.errors import (
 )
 from gradtape.ops.op import Namespace, Op, raw, recorded
 from gradtape.ops.rule import IS_KEPT, IS_ONE, identified
-from gradtape.recorders import HearsEachOp, listening
+from gradtape.recorders import HearsEachOp, listening, who_can
 from gradtape.slices import IndexedSlices, require_dense
 from gradtape.structure import flatten, unflattened
 from gradtape.sweep import Cotangents
@@ -172,7 +172,10 @@ class ForwardAccumulator(HearsEachOp):
             outs, own = (values[-1], keys[-1]) if several else ([values[-1]], [keys[-1]])
             for key, out, t in zip(own, outs, found, strict=True):
                 if t is not None and out.dtype.kind in "fc":
-                    self._keep(key, out, _fitted(raw if bare else recorded, t, out))
+                    fitted = _fitted(raw if bare else recorded, t, out)
+                    for checker in who_can("checked"):
+                        checker.pushed(op, keys, values, tangents, fitted)
+                    self._keep(key, out, fitted)
         finally:
             recorders.set_listening(stack)
 

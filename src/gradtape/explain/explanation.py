@@ -59,7 +59,7 @@ KINDS = {
     ),
     "no_derivative": Words(
         "is None: {op} lets no derivative through",
-        "use ops with a derivative from {source} on; rounding, comparing, choosing and calling out have none",
+        "use ops with a derivative from {source} on; rounding, comparing, argmax, numpy_function have none",
     ),
     "integer_cast": Words(
         "is None: it goes through {what}, and derivatives end at integers and booleans",

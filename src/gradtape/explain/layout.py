@@ -58,8 +58,8 @@ def _placed(text: str) -> str:
         from pygraphviz import AGraph
     except ImportError:
         raise ImportError(
-            "drawing needs Graphviz: pip install pygraphviz, which brings it along (gradtape[draw] asks for it), "
-            "or install Graphviz and pip install graphviz"
+            "drawing needs Graphviz: pip install pygraphviz, which brings it along (or gradtape[draw]), or "
+            "install Graphviz and pip install graphviz"
         ) from None
     return str(AGraph(text).draw(format="plain", prog="dot"), encoding="utf-8")
 

@@ -148,6 +148,27 @@ class Checker(recorders.HearsEachOp):
         leaves = dict.fromkeys(edge[1] for edge in edges if edge[1] not in made)
         return [*map(checks.last_edge, leaves), *heeded(edges, checks)]
 
+    def pushed(
+        self, op: Op, keys: tuple[Any, ...], values: tuple[Any, ...], tangents: Sequence[Any], out: Any
+    ) -> None:
+        """Looks at a tangent that an op's result got from those of its operands."""
+        found = set() if is_finite(out) else odd_kinds(out) - odd_kinds(values) - odd_kinds(tangents)
+        if not found:
+            return
+        names = names_of(op, len(values) - 1)
+        given = [Input(f"tangent of {names[i]}", t, 0) for i, t in enumerate(tangents) if t is not None]
+        raise Birth(
+            op=op,
+            gave=f"The tangent of {op.title}'s result is {{}}",
+            site=site_of(frame_of_caller()),
+            asked=None,
+            inputs=[*given, *inputs_of(names, values, keys)],
+            out=out,
+            called="tangent",
+            kinds=found,
+            traps=in_sweep(op.name) if op.operands else (OWN_RULE,),
+        ).error(lambda key: list(self.origins(key)))
+
     # -- what it knows of the past ---------------------------------------------------------------------------
 
     def made(self, key: int) -> _Made | None:
