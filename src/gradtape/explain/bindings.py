@@ -4,7 +4,7 @@ import dis
 import functools
 import inspect
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import CodeType, FrameType, FunctionType
 from typing import Any, NamedTuple
 
@@ -12,8 +12,6 @@ from gradtape.callers import Site
 from gradtape.tensor import Value
 
 __all__ = ["Binding", "bindings", "has_literal", "made_from", "name_of", "named_values"]
-
-_ENDS = ("POP_TOP", "RETURN_", "POP_JUMP", "JUMP_", "FOR_ITER", "STORE_")  # a statement, or half of one
 
 
 class Binding(NamedTuple):
@@ -161,31 +159,58 @@ def _stores(code: CodeType, now: int | None, full_name: str) -> Iterator[Binding
     """The places where code, which is at the instruction `now` if it is running, gives the name a value."""
     plain, _, item = full_name.partition("[")
     name, is_attribute = plain.rpartition(".")[2], "." in plain
-    loads: set[tuple[str, bool]] = set()
     steps = list(dis.get_instructions(code))
-    loops = [(step.argval, step.offset) for step in steps if "BACKWARD" in step.opname]
-    for step in steps:
-        names = set(_names(step.argval))
-        loaded_next = set[tuple[str, bool]]()
-        if step.opname == "STORE_FAST_LOAD_FAST":  # what it loads belongs to the next statement
-            stored, next_one = step.argval
-            names, loaded_next = {stored}, {(next_one, False)}
-        attribute = step.opname in ("STORE_ATTR", "LOAD_ATTR", "LOAD_METHOD")
-        is_stored = step.opname.startswith("STORE_") and attribute == is_attribute and name in names
-        if now is None and not is_attribute and step.opname != "STORE_GLOBAL":
-            is_stored = False
+    for i, step in enumerate(steps):
+        is_items = bool(item) and step.opname == "STORE_SUBSCR"  # params[i] = ..., which names what it loads
+        if not (is_items or _stores_name(step, name, is_attribute, now is not None)):
+            continue
+        loads = _loads(steps, i)
         is_renewed = (name, is_attribute) in loads
-        is_stored |= bool(item) and step.opname == "STORE_SUBSCR" and is_renewed  # params[i] = ...
         passed = now is not None and step.offset < now
-        if is_stored and (now is None or passed or any(a <= now and step.offset < b for a, b in loops)):
+        if (is_renewed or not is_items) and (now is None or passed or _comes_round(steps, step.offset, now)):
             loaded = frozenset(loaded for loaded, _ in loads)
             yield Binding(full_name, Site(code, step.offset), is_renewed, loaded, passed)
-        if step.opname.startswith(_ENDS):
-            loads = loaded_next
-        elif step.opname.startswith("LOAD_"):
-            loads |= {(loaded, attribute) for loaded in names}
+
+
+def _stores_name(step: dis.Instruction, name: str, is_attribute: bool, is_running: bool) -> bool:
+    """Whether an instruction gives the name a value; of code that is not running, whether others see it."""
+    if not step.opname.startswith("STORE_") or (step.opname == "STORE_ATTR") != is_attribute:
+        return False
+    names = _names(step)[:1] if step.opname == "STORE_FAST_LOAD_FAST" else _names(step)
+    return name in names and (is_running or is_attribute or step.opname == "STORE_GLOBAL")
+
+
+def _loads(steps: Sequence[dis.Instruction], last: int) -> set[tuple[str, bool]]:
+    """The names that a statement reads up to its last instruction, and which of them are attributes."""
+    first_line, found = _line_of(steps[last]) or 0, set[tuple[str, bool]]()
+    for step in reversed(steps[:last]):
+        if (_line_of(step) or first_line) < first_line:
+            break
+        if step.opname.startswith("LOAD_"):
+            is_attribute = step.opname in ("LOAD_ATTR", "LOAD_METHOD")
+            found |= {(name, is_attribute) for name in _names(step)}
             if isinstance(step.argval, CodeType):  # of a comprehension, or the like
-                loads |= {(loaded, True) for loaded in step.argval.co_names}
+                found |= {(name, True) for name in step.argval.co_names}
+    return found
+
+
+def _line_of(step: dis.Instruction) -> int | None:
+    return step.positions.lineno if step.positions else None
+
+
+def _comes_round(steps: Sequence[dis.Instruction], offset: int, now: int) -> bool:
+    """Whether a loop leads from this instruction, which stands below, back to the one that is running."""
+    for i, step in enumerate(steps):
+        is_handlers = any(before.opname == "POP_EXCEPT" for before in steps[max(i - 4, 0) : i])
+        if "BACKWARD" in step.opname and step.offset > offset and step.argval <= now and not is_handlers:
+            return True
+    return False
+
+
+def _names(step: dis.Instruction) -> list[str]:
+    """The names that an instruction is about; some are about two."""
+    argument = step.argval if isinstance(step.argval, tuple) else (step.argval,)
+    return [name for name in argument if isinstance(name, str)]
 
 
 @functools.lru_cache(1000)
@@ -196,10 +221,3 @@ def has_literal(site: Site) -> bool:
         type(step.argval) in (float, complex) and any(a <= step.offset < b for a, b in line)
         for step in dis.get_instructions(site.code)
     )
-
-
-def _names(argument: Any) -> Iterator[str]:
-    """The names that an instruction is about; some are about two."""
-    for name in argument if isinstance(argument, tuple) else (argument,):
-        if isinstance(name, str):
-            yield name
