@@ -87,7 +87,7 @@ def _attributes(x: Any) -> dict[str, Any]:
         return {}
     try:
         return dict(object.__getattribute__(x, "__dict__"))
-    except AttributeError:
+    except Exception:  # it has none, or a class of its own makes of it what it likes
         return {}
 
 
