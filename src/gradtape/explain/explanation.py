@@ -43,7 +43,7 @@ KINDS = {
     ),
     "never_began": Words(
         "is None: the tape has recorded nothing, since its block was never entered",
-        "compute {target} within its block, as in with tape: ...",
+        "compute {target} in the block, which `with tape:` enters",
     ),
     "reset": Words(
         "is None: the tape was reset after {source} had been watched or used",
