@@ -76,7 +76,6 @@ def happened(
                 for result, (_, dtype) in op.results
                 for i, operand in operands
             )
-            live.update(
-                c.result for c in connections if not (c.idle or c.cut) or c.cut in ("reset", "own_rule")
-            )
+            # what is cut only later, by a reset or in a sweep, is followed until then
+            live.update(c.result for c in connections if not c.idle and c.cut in (None, "reset", "own_rule"))
             yield at, Ran(op, operands, connections)
