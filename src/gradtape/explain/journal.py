@@ -19,7 +19,7 @@ class Heard(NamedTuple):
     """One op that ran.
 
     keys: as in `recorders.Recorder.record`; like: of the result, or a tuple of those of several; code,
-    offset: the user's line; paused: where `stop_recording` was called, if the tape did not record; loose: of
+    offset: the user's line; paused: whether `stop_recording` kept the tape from recording it; loose: of
     operands that were no tensors, by place, a Like, or the type of a Python number.
     """
 
@@ -28,7 +28,7 @@ class Heard(NamedTuple):
     like: Any
     code: Any
     offset: int
-    paused: Site | None
+    paused: bool
     loose: dict[int, Any]
 
     @property
@@ -96,7 +96,8 @@ class Journal(recorders.HearsEachOp):
     """A recorder that keeps no value, but the order of what happened in a tape's block.
 
     events: ops, as tuples of the fields of Heard, and the other kinds above; variables: those that were read,
-    by key; cuts: where rules gave None in a sweep; block: where the tape's block begins.
+    by key; cuts: where rules gave None in a sweep; paused: how many stop_recording blocks are open, in any
+    asynchronous task; block: where the tape's block begins.
     """
 
     __slots__ = ("block", "cuts", "events", "paused", "variables")
@@ -108,7 +109,7 @@ class Journal(recorders.HearsEachOp):
         self.events: list[Any] = []
         self.variables: dict[int, Read] = {}
         self.cuts: Cuts = set()
-        self.paused: list[Site] = []
+        self.paused = 0
         self.block: Site | None = None
 
     # -- as a recorder ---------------------------------------------------------------------------------------
@@ -128,7 +129,7 @@ class Journal(recorders.HearsEachOp):
                 loose = _FLOAT_SECOND
             else:
                 loose = _loose(keys, values, op.operands)
-        paused = self._paused() if self.paused else None
+        paused = self.paused > 0 and self._is_paused()
         self.events.append((op, keys, like, frame.f_code, frame.f_lasti, paused, loose))
 
     def accessed(self, variable: Variable) -> None:
@@ -154,15 +155,14 @@ class Journal(recorders.HearsEachOp):
 
     def pauses(self) -> None:
         """Hears that the tape stops recording, until `goes_on`."""
-        self.paused.append(site_of(frame_of_caller()))
+        self.paused += 1
 
     def goes_on(self) -> None:
-        self.paused.pop()
+        self.paused -= 1
 
-    def _paused(self) -> Site | None:
-        """Where the tape was stopped, unless it records in this asynchronous task."""
-        records = any(getattr(recorder, "_journal", None) is self for recorder in recorders.listening())
-        return None if records else self.paused[-1]
+    def _is_paused(self) -> bool:
+        """Whether the tape, which somebody has stopped, does not record in this asynchronous task either."""
+        return all(getattr(recorder, "_journal", None) is not self for recorder in recorders.listening())
 
     def resets(self) -> None:
         """Hears that the tape forgets what it has recorded."""
