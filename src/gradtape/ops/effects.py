@@ -46,8 +46,8 @@ def having_happened(op: Op, operands: Sequence[Value], do: Callable[..., Sequenc
         given = [x._value for x in operands]
         outcome = do(*given)
         found = [Tensor(x) for x in outcome]
-        keys = (*(x._key for x in operands), tuple(x._key for x in found))
         for recorder in listening():
+            keys = (*(x._key for x in operands), tuple(x._key for x in found))
             recorder.record(op, keys, (*given, tuple(outcome)), False)
     if seen:
         seen.happens(list[Any](found))
