@@ -379,9 +379,9 @@ class GradientTape:
         """Why the gradient of `target` by each of `sources` is None, or by which ops they are connected; in
         their structure.
 
-        target, sources: as for `gradient`. A tape made with `explain=True` remembers what
-        happened, also after it has answered, and tells in which line of your code the connection broke; any
-        other tells what can be told without. Raises NotATensorError for what is no tensor.
+        target, sources: as for `gradient`. A tape made with `explain=True` remembers what happened, also
+        after it has answered, and tells in which line of your code the connection broke; any other tells what
+        can be told without. Raises NotATensorError for what is no tensor.
 
         >>> x = gt.constant(3.0)
         >>> with gt.GradientTape(explain=True) as tape:

@@ -19,8 +19,9 @@ def explained(memory: Memory, targets: Sequence[Value], source: Value) -> Explan
     if not memory.started:
         return _Case(memory, targets[0], source, None).said("never_began")
     ways = ways_of(memory, [target._key for target in targets], source._key)
-    cases = [_Case(memory, target, source, ways.get(target._key)) for target in targets]
-    case = min(cases, key=lambda case: case.way.cost if case.way else (math.inf, math.inf))
+    none = math.inf, math.inf
+    target = min(targets, key=lambda x: ways[x._key].cost if x._key in ways else none)
+    case = _Case(memory, target, source, ways.get(target._key))
     return case.connected() or case.by_dtype() or case.by_journal() or case.by_what_is_left()
 
 
@@ -158,7 +159,7 @@ class _Case:
         if is_unknown or (is_older and source._key not in memory.told):
             return self._replaced() or self.said("unwatched", details=[self._why_unwatched()])
         if memory.edges is None:
-            return self.said("forgotten", what="the tape has answered already, and keeps nothing")
+            return self.said("forgotten")
         reached = made_of(memory.edges, [self.target._key])
         found = [variable.name for key, variable in memory.variables.items() if key in reached]
         details = [f"recorded is that it depends on {', '.join(found)}"] if found else []

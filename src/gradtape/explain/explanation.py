@@ -94,7 +94,7 @@ KINDS = {
         "differentiate a floating value from which it was made",
     ),
     "forgotten": Words(
-        "cannot be explained: {what}",
+        "cannot be explained: the tape has answered already, and keeps nothing",
         "make the tape with GradientTape(explain=True), which remembers what happened",
     ),
 }
