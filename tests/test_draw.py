@@ -271,3 +271,13 @@ def test_a_value_by_itself() -> None:
     with gt.GradientTape(explain=True) as tape:
         gt.sin(x)
     assert arrows(tape.draw(x, x)) == {"x -> x"}
+
+
+def test_variables_have_the_names_that_explanations_give_them() -> None:
+    w = gt.Variable(2.0, name="kernel")
+    unnamed = [[gt.Variable(3.0)]]
+    with gt.GradientTape() as tape:
+        y = w * unnamed[0][0]
+    assert arrows(tape.draw(y, w)) == {"kernel -> multiply", "variable -> multiply", "multiply -> y"}
+    found = tape.explain(gt.round(y), w)
+    assert str(found).startswith("The gradient of a float32 tensor of shape () by kernel is None")

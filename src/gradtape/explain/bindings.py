@@ -9,9 +9,9 @@ from types import CodeType, FrameType, FunctionType
 from typing import Any, NamedTuple
 
 from gradtape.callers import Site
-from gradtape.tensor import Value
+from gradtape.tensor import Value, Variable
 
-__all__ = ["Binding", "bindings", "has_literal", "made_from", "name_of", "named_values"]
+__all__ = ["Binding", "bindings", "called", "has_literal", "made_from", "name_of", "named_values"]
 
 
 class Binding(NamedTuple):
@@ -105,6 +105,13 @@ def named_values(frame: FrameType) -> dict[int, tuple[str, Value]]:
     for name, value in parts:
         found.setdefault(value._key, (name, value))
     return found
+
+
+def called(value: Value, name: str | None) -> str | None:
+    """What the user named a variable when it was made; else its name in the code, if it has one."""
+    if isinstance(value, Variable) and value.name != "Variable:0":
+        return value.name.removesuffix(":0")
+    return name
 
 
 def name_of(frame: FrameType, value: Any) -> str | None:

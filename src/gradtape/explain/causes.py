@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from gradtape.callers import Site, frame_of_caller, place
-from gradtape.explain.bindings import Binding, bindings, made_from, name_of, named_values
+from gradtape.explain.bindings import Binding, bindings, called, made_from, name_of, named_values
 from gradtape.explain.explanation import KINDS, Explanation, Step
 from gradtape.explain.journal import Journal
 from gradtape.explain.sweeps import made_of
@@ -161,7 +161,7 @@ class _Case:
         if memory.edges is None:
             return self.said("forgotten")
         reached = made_of(memory.edges, [self.target._key])
-        found = [variable.name for key, variable in memory.variables.items() if key in reached]
+        found = [self._name(variable) for key, variable in memory.variables.items() if key in reached]
         details = [f"recorded is that it depends on {', '.join(found)}"] if found else []
         return self.said("not_recorded", details=details)
 
@@ -192,14 +192,9 @@ class _Case:
         )
 
     def _name(self, x: Value) -> str:
-        """What the user named the variable, or what the code calls it."""
-        if isinstance(x, Variable) and x.name != "Variable:0":
-            return x.name.removesuffix(":0")
-        is_variable = isinstance(x, Variable)
-        return (
-            name_of(self.frame, x)
-            or f"a {x.dtype} {'variable' if is_variable else 'tensor'} of shape {x.shape}"
-        )
+        """What to call the value."""
+        kind = "variable" if isinstance(x, Variable) else "tensor"
+        return called(x, name_of(self.frame, x)) or f"a {x.dtype} {kind} of shape {x.shape}"
 
     def _why_unwatched(self) -> str:
         x = self.source

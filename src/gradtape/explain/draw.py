@@ -6,7 +6,7 @@ from typing import Any
 
 from gradtape.callers import frame_of_caller
 from gradtape.errors import ArgumentError
-from gradtape.explain.bindings import named_values
+from gradtape.explain.bindings import called, named_values
 from gradtape.explain.connections import Connection, Ran, happened
 from gradtape.explain.folding import folded
 from gradtape.explain.journal import Assigned, Journal, Left, Watched
@@ -143,16 +143,18 @@ class _Sketch:
     def _leaf(self, key: int, kind: str, like: Any = None) -> Hashable:
         at = "leaf", key
         is_source = kind == "source" or (self.source is not None and key == self.source._key)
-        name = self.names[key][0] if key in self.names else ""
-        if not name and key in self.memory.variables:
-            name = self.memory.variables[key].name
         like = like or self._known(key)
-        lines = (name or ("tensor" if is_source else "constant"), *([_spec(like)] if like else []))
+        lines = (self._name(key) or ("tensor" if is_source else "constant"), *([_spec(like)] if like else []))
         self.nodes[at] = Node(at, "source" if is_source else "constant", lines)
         return at
 
+    def _name(self, key: int) -> str:
+        """What to call a value; "" if the code which asks has no name for it, and it is no variable's."""
+        name, value = self.names.get(key, (None, self.memory.variables.get(key)))
+        return "" if value is None else called(value, name) or "variable"
+
     def _known(self, key: int) -> Any:
-        """The shape and dtype of a value that the code which asks has a name for."""
+        """The shape and dtype of a value that has a name."""
         value = self.names[key][1] if key in self.names else self.memory.variables.get(key)
         return None if value is None else (value.shape, value.dtype)
 
@@ -198,8 +200,7 @@ class _Sketch:
 
     def _target(self, key: int, like: Any) -> Hashable:
         at = "target", key
-        name = self.names[key][0] if key in self.names else "target"
-        self.nodes[at] = Node(at, "target", (name, _spec(like)))
+        self.nodes[at] = Node(at, "target", (self._name(key) or "target", _spec(like)))
         if key in self.maker:
             self._link(self.maker[key], at, None)
         return at
